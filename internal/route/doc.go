@@ -1,0 +1,26 @@
+// Package route answers where mail for a domain goes: which MX hosts, in which
+// order (RFC 5321, 5.1), at which addresses, and whether the answers were
+// authenticated with DNSSEC.
+//
+//  1. Resolver.Route asks for the MX records of a domain and yields a Route: the
+//     hosts in the order to try them. Without MX records the domain is its own
+//     host (implicit MX); a null MX (RFC 7505) refuses mail.
+//  2. WithoutSelf takes ourselves, and what is no better than ourselves, out of
+//     the list, so that mail does not run in circles.
+//  3. Resolver.Addresses yields the addresses of one host.
+//
+// Two things decide whether mail is bounced, kept or weakened, and both are
+// settled here. First, an *Error tells what is known not to exist (NotFound,
+// NullMX) from what could not be found out (Temporary) or is a mistake of the
+// domain's owner that may be mended (NoUsable); nothing that can be caused by a
+// resolver in trouble is ever permanent. Second, Authentic is true only where
+// the resolver set the AD bit on every answer used, aliases and denials
+// included, and where that resolver is on loopback: from farther away the bit
+// could have been set by anybody on the path (RFC 7672, 2.1.1; RFC 6840, 5.7).
+//
+// Names that come from DNS are hostile until they pass hostName: Host.Name holds
+// letters, digits, hyphens, underscores and dots only, in lower case.
+//
+// Questions leave the process at one place, Resolver.exchange; aliases are
+// followed at one place, Resolver.lookup.
+package route
