@@ -1,0 +1,77 @@
+package tlsplan
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"time"
+)
+
+// Verification says by what a certificate was found good.
+type Verification string
+
+// The ways to verify. VerifiedNone covers plaintext too.
+const (
+	VerifiedNone   Verification = "none"
+	VerifiedPKIX   Verification = "pkix"
+	VerifiedDANEEE Verification = "dane-ee"
+	VerifiedDANETA Verification = "dane-ta"
+)
+
+// Certificate is what a document tells about the certificate a host showed.
+type Certificate struct {
+	Subject  string
+	Issuer   string
+	NotAfter time.Time
+	SHA256   [sha256.Size]byte // of the DER encoding
+}
+
+// Summarize takes from a certificate what a document tells of it.
+func Summarize(c *x509.Certificate) *Certificate {
+	return &Certificate{
+		Subject:  c.Subject.String(),
+		Issuer:   c.Issuer.String(),
+		NotAfter: c.NotAfter.UTC(),
+		SHA256:   sha256.Sum256(c.Raw),
+	}
+}
+
+// Outcome is what the connection to one MX host turned out to be. It is
+// settled once, when the connection is made, and never changes while the
+// connection lives; a Plan judges it at that moment and again each time the
+// connection is about to be reused.
+type Outcome struct {
+	// TLS is true when everything after EHLO travels encrypted.
+	TLS         bool
+	Version     uint16      // crypto/tls constants
+	CipherSuite uint16      // crypto/tls constants
+	KeyExchange tls.CurveID // zero if unknown
+	HandshakeIn time.Duration
+
+	// Verification is computed whether or not anybody asked for it, so that
+	// the log says the truth.
+	Verification Verification
+
+	// Problem is nil exactly when the certificate was verified. On an
+	// unverified TLS connection it says why; on a plaintext one it says why
+	// there is no TLS.
+	Problem *Problem
+
+	// Certificate is what the host showed, also when it was refused and the
+	// message then went in clear.
+	Certificate *Certificate
+
+	// OffersREQUIRETLS is true if the EHLO reply under TLS lists REQUIRETLS.
+	OffersREQUIRETLS bool
+}
+
+// Verified reports whether chain and name, or a TLSA record, checked out.
+func (o Outcome) Verified() bool {
+	return o.TLS && o.Verification != VerifiedNone && o.Verification != ""
+}
+
+// Plaintext is the outcome of a connection that stays in clear because of why.
+// seen is the certificate that was shown before, if any.
+func Plaintext(why *Problem, seen *Certificate) Outcome {
+	return Outcome{Verification: VerifiedNone, Problem: why, Certificate: seen}
+}
