@@ -1,0 +1,233 @@
+package smtpwire
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Recipient is one RCPT command.
+type Recipient struct {
+	Address string
+	// Notify is NEVER, or any of SUCCESS, FAILURE, DELAY; used where DSN is offered.
+	Notify []string
+	// OriginalRecipient is "type;address" as in "rfc822;a@example.org", not yet
+	// encoded, or empty; used where DSN is offered.
+	OriginalRecipient string
+}
+
+// Transaction is one message to be sent to one server.
+type Transaction struct {
+	From       string // empty is the null sender
+	Recipients []Recipient
+	Size       int64  // estimate of header and body in octets; 0 is unknown
+	UTF8       bool   // the message wants SMTPUTF8 (RFC 6531)
+	Body       string // "", "7BIT" or "8BITMIME", as the submitter declared
+	RequireTLS bool   // send REQUIRETLS (RFC 8689); the caller checked that it is offered
+	Return     string // RET: "", "FULL" or "HDRS"; used where DSN is offered
+	EnvelopeID string // ENVID, not yet encoded; used where DSN is offered
+
+	Header []byte // with the empty line that ends it
+	// Content opens what follows the header. It is called at most once, and not
+	// at all if the server wants no message. Nil is an empty body.
+	Content func() (io.ReadCloser, error)
+}
+
+// RecipientResult is the fate of one recipient.
+type RecipientResult struct {
+	// Err is nil only if the final 2xx for the message was read after the
+	// recipient had been accepted; else it is an *Error.
+	Err error
+}
+
+// Result is the fate of a transaction.
+type Result struct {
+	// Recipients are in the order of the transaction, and all of them, always.
+	Recipients []RecipientResult
+	// Final is the reply that accepted the message, if one did.
+	Final Reply
+	// Err is not nil, and an *Error, if the session broke and was closed.
+	Err error
+	// Replied is false if the session broke before one byte of a reply to this
+	// transaction came: then the server cannot have taken the message, and the
+	// connection was probably stale. A 421 in place of the reply to MAIL on a
+	// session that was used before is its good-bye to an idle client, not a reply
+	// to this transaction. Not meaningful while Err is nil.
+	Replied bool
+	// Clean tells that another Send may follow without Reset.
+	Clean bool
+	// UTF8 tells that SMTPUTF8 was asked for.
+	UTF8 bool
+}
+
+// wireRcpt is a recipient that goes into a command.
+type wireRcpt struct {
+	index int // in Transaction.Recipients
+	addr  string
+}
+
+// exchange is one transaction under way.
+type exchange struct {
+	c   *Conn
+	t   *Transaction
+	res Result
+	buf *buffers
+	src source
+
+	from        string
+	rcpts       []wireRcpt
+	dsn         bool
+	reused      bool // the session served something before this transaction
+	stale       bool // its first reply was a 421 to an idle client
+	sent        bool // something was written
+	refused     bool // some command of ours was answered 4xx or 5xx
+	mailRefused bool // and that was MAIL
+	accepted    int  // recipients that got 2xx
+	closing     bool // DATA or BDAT LAST is out, its reply still to be read
+	delivered   bool // the final 2xx was read
+}
+
+// Send sends one message. It does not panic, and Result.Recipients has an entry for
+// each recipient, whatever happens. A recipient whose address may not be put into a
+// command, and a message larger than the announced SIZE, fail without a word to
+// the server. The caller calls Reset first if the session is not clean.
+func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
+	x := &exchange{c: c, t: t, reused: c.used}
+	x.res.Recipients = make([]RecipientResult, len(t.Recipients))
+	c.rr.got = false
+	x.guarded(ctx)
+	if !x.delivered {
+		// Nobody is left without a status, whatever was forgotten above.
+		x.settle(&Error{Stage: StageFinal, Err: ErrClosed})
+	}
+	if x.sent {
+		c.used = true
+		c.clean = x.delivered && !x.refused && c.br.Buffered() == 0
+	}
+	if cap(c.out) > headRoom {
+		c.out = nil
+	}
+	x.res.Clean = c.clean && x.res.Err == nil
+	x.res.Replied = c.rr.got && !x.stale
+	return x.res
+}
+
+// guarded runs the transaction and turns a panic, which only the caller's
+// Content can cause, into a failure of the session.
+func (x *exchange) guarded(ctx context.Context) {
+	defer x.c.begin(ctx)()
+	x.buf = buffersPool.Get().(*buffers)
+	defer func() {
+		if p := recover(); p != nil {
+			// The buffers are left to the collector: the panicking code may
+			// still hold on to them.
+			x.broke(StageBody, nil, fmt.Errorf("%w: %v", ErrPanic, p))
+			return
+		}
+		buffersPool.Put(x.buf)
+	}()
+	x.src = source{pending: x.t.Header, raw: x.buf.raw[:], open: x.t.Content}
+	defer x.src.close()
+	if x.prepare(ctx) {
+		x.run()
+	}
+}
+
+// prepare settles everything that needs no word from the server. It returns
+// false if there is nothing to send.
+func (x *exchange) prepare(ctx context.Context) bool {
+	c, t := x.c, x.t
+	if err := c.ready(); err != nil {
+		x.broke(StageMail, nil, err)
+		return false
+	}
+	if err := ctx.Err(); err != nil {
+		return x.reject(fmt.Errorf("interrupted: %w", err))
+	}
+	if max := c.ext.Size(); max > 0 && t.Size > max {
+		return x.reject(fmt.Errorf("%w: %d of %d octets", ErrTooLarge, t.Size, max))
+	}
+	x.dsn = c.ext.Has("DSN")
+	x.res.UTF8 = t.UTF8 && c.ext.Has("SMTPUTF8")
+	if err := x.sender(); err != nil {
+		return x.reject(err)
+	}
+	x.rcpts = make([]wireRcpt, 0, len(t.Recipients))
+	for i := range t.Recipients {
+		addr, err := x.recipient(&t.Recipients[i])
+		if err != nil {
+			x.res.Recipients[i].Err = &Error{Stage: StageRcpt, Err: err}
+			continue
+		}
+		x.rcpts = append(x.rcpts, wireRcpt{i, addr})
+	}
+	return len(x.rcpts) > 0
+}
+
+// reject fails all recipients before a byte is sent; the session goes on.
+func (x *exchange) reject(err error) bool {
+	x.settle(&Error{Stage: StageMail, Err: err})
+	return false
+}
+
+// sender checks what goes into the MAIL command.
+func (x *exchange) sender() (err error) {
+	if x.t.From != "" {
+		if x.from, err = wireAddress(x.t.From, x.res.UTF8); err != nil {
+			return err
+		}
+	}
+	if !x.dsn {
+		return nil
+	}
+	switch strings.ToUpper(x.t.Return) {
+	case "", "FULL", "HDRS":
+	default:
+		return fmt.Errorf("%w: malformed RET", ErrBadAddress)
+	}
+	if len(x.t.EnvelopeID) > maxAddress {
+		return fmt.Errorf("%w: ENVID longer than %d octets", ErrBadAddress, maxAddress)
+	}
+	return nil
+}
+
+// recipient checks what goes into a RCPT command and returns its address.
+func (x *exchange) recipient(r *Recipient) (addr string, err error) {
+	addr, err = wireAddress(r.Address, x.res.UTF8)
+	if err == nil && x.dsn {
+		err = checkNotify(r.Notify)
+	}
+	if err == nil && x.dsn {
+		err = checkOriginal(r.OriginalRecipient)
+	}
+	return addr, err
+}
+
+// settle gives e to every recipient that has no error of its own.
+func (x *exchange) settle(e *Error) {
+	for i := range x.res.Recipients {
+		if r := &x.res.Recipients[i]; r.Err == nil {
+			r.Err = e
+		}
+	}
+}
+
+// refuse settles the transaction with the newest reply; the session goes on.
+func (x *exchange) refuse(stage Stage) {
+	r := x.c.rr.reply()
+	x.refused = true
+	x.settle(&Error{Stage: stage, Reply: &r})
+}
+
+// broke ends the session, and the transaction with it unless that is decided.
+func (x *exchange) broke(stage Stage, reply *Reply, err error) {
+	e := x.c.fail(stage, reply, err)
+	x.res.Err = e
+	if reply != nil && reply.Code == 421 && stage == StageMail {
+		x.stale = x.reused
+	}
+	if !x.delivered {
+		x.settle(e)
+	}
+}
