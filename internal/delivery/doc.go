@@ -1,0 +1,31 @@
+// Package delivery is the hall that every message walks through, in one
+// direction, room by room:
+//
+//  1. Engine.Deliver takes a message with all its recipients. Fields that are
+//     ours leave the header (header.go); what the message itself asks for is
+//     read from the stamp, or from override fields where it has none
+//     (override.go).
+//  2. Recipients are grouped by domain; each group is served in parallel with
+//     the others and cannot touch them (deliver.go, group.go).
+//  3. policy: what is wanted. Settings for this sender, this domain and this
+//     message (Policies.Resolve).
+//  4. route: where to. MX records and addresses (Routes).
+//  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan
+//     before anything is dialled.
+//  6. pool: is there a proved session for a host? If not, connect.go dials,
+//     and the certificate is examined and judged inside the one handshake.
+//  7. smtpwire: envelope and body cross the connection; every recipient gets
+//     its own result (transact.go).
+//  8. Results, from whatever room they come, become one Attempt a recipient
+//     (conclude.go). Observers (log, metrics) are told; then, and only then,
+//     the status goes back to the caller.
+//
+// Deciding happens in policy and tlsplan, which are pure. Fetching (3, 4) comes
+// before it, acting (6, 7) after it. A failure anywhere is a value of type
+// *Failure that knows its reason and whether it is permanent (failure.go).
+//
+// Rules kept here whatever happens: a recipient is reported delivered only
+// after the final 2xx for it was read; every recipient handed in gets exactly
+// one status, also after a panic or a cancelled context; what is taken from the
+// limits and the pool is given back on every path.
+package delivery

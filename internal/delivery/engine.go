@@ -1,0 +1,174 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"tlscontrol/internal/policy"
+	"tlscontrol/internal/pool"
+	"tlscontrol/internal/route"
+	"tlscontrol/internal/smtpwire"
+	"tlscontrol/internal/tlsplan"
+)
+
+// Policies says what TLS the sender wants. An error defers the recipients
+// concerned; it is never answered with a guess.
+type Policies interface {
+	Resolve(ctx context.Context, sendingDomain, destination string, o policy.Override) (policy.Settings, error)
+}
+
+// Routes says where mail for a domain goes. Errors are *route.Error.
+type Routes interface {
+	Route(ctx context.Context, domain string) (route.Route, error)
+	Addresses(ctx context.Context, host string, ipv4Only bool) (route.Addresses, error)
+}
+
+// Limits are the rate and concurrency limits of maddy's `limits` block. Each
+// successful Take is followed by one Release with the same arguments.
+type Limits interface {
+	TakeMsg(ctx context.Context, addr net.IP, sourceDomain string) error
+	TakeDest(ctx context.Context, domain string) error
+	ReleaseMsg(addr net.IP, sourceDomain string)
+	ReleaseDest(domain string)
+}
+
+// Config is all that an Engine is made of. Fields without a remark are
+// required.
+type Config struct {
+	Module   string // instance name, for log and metrics
+	Hostname string // EHLO argument, A-labels
+	Port     int    // of all MX hosts
+
+	Policies Policies
+	Fields   policy.Fields              // names of the override fields
+	Key      func() (policy.Key, error) // of the override stamps
+	Routes   Routes
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	IPv4Only bool
+	TLS      *tls.Config // roots, versions, ciphers, client certificate; nil is the default
+	Wire     smtpwire.Config
+	Limits   Limits // nil: none
+
+	MinTLS            tlsplan.Level // min_tls_level of local_policy
+	RelaxedREQUIRETLS bool
+
+	ConnectTimeout time.Duration // for one TCP connection
+	ReuseLimit     int           // messages carried by one connection after its first
+	Pool           pool.Config
+
+	Observers []Observer
+	Log       *slog.Logger
+}
+
+// maxTracked bounds for how many message and recipient pairs attempts are
+// counted; the oldest are forgotten first. An entry is about 200 octets.
+const maxTracked = 100_000
+
+// closeGrace is how long Close lets running deliveries come to their end. It
+// is short because whoever waits for Close is stopping the server, and long
+// enough for a reply that is on its way.
+const closeGrace = 5 * time.Second
+
+// Engine delivers messages. Make it with New, end it with Close.
+type Engine struct {
+	cfg      Config
+	pool     *pool.Pool[*session]
+	attempts *lru.Cache[attemptKey, int]
+
+	stop   context.CancelFunc // ends every wait of every delivery
+	base   context.Context
+	mu     sync.Mutex
+	closed bool
+	active sync.WaitGroup // deliveries, and work done behind them
+}
+
+// errClosed is the cause of failures after Close.
+var errClosed = errors.New("the target is closed")
+
+// New makes an Engine.
+func New(cfg Config) *Engine {
+	if cfg.TLS == nil {
+		cfg.TLS = &tls.Config{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{cfg: cfg}
+	e.base, e.stop = context.WithCancel(context.Background())
+	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
+	e.pool = pool.New[*session](cfg.Pool)
+	// New fails only for a size that is not positive.
+	e.attempts, _ = lru.New[attemptKey, int](maxTracked)
+	return e
+}
+
+// Close lets running deliveries end for a few seconds, stops those that have
+// not, closes every connection, and returns when no goroutine is left.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+
+	grace := time.AfterFunc(closeGrace, e.stop)
+	e.active.Wait()
+	grace.Stop()
+	e.stop()
+	e.pool.Close()
+}
+
+// enter counts a running delivery, or refuses it after Close.
+func (e *Engine) enter() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return errClosed
+	}
+	e.active.Add(1)
+	return nil
+}
+
+// behind runs f after the status was given back; Close waits for it. The caller
+// is inside a delivery, so the count cannot be zero.
+func (e *Engine) behind(f func()) {
+	e.active.Add(1)
+	go func() {
+		defer e.active.Done()
+		defer e.recovered("closing a connection")
+		f()
+	}()
+}
+
+// observe tells every observer, whatever the others do.
+func (e *Engine) observe(tell func(Observer)) {
+	for _, o := range e.cfg.Observers {
+		func() {
+			defer e.recovered("an observer")
+			tell(o)
+		}()
+	}
+}
+
+// recovered is deferred where a panic must not go on; it logs it.
+func (e *Engine) recovered(where string) {
+	if p := recover(); p != nil {
+		e.cfg.Log.Error("panic in "+where, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+// addrOf returns the IP address of a TCP address, invalid if it has none.
+func addrOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,148 @@
+package delivery
+
+import (
+	"errors"
+
+	"tlscontrol/internal/policy"
+	"tlscontrol/internal/route"
+	"tlscontrol/internal/tlsplan"
+)
+
+// recipient is one mailbox that the message goes to.
+type recipient struct {
+	Recipient
+	handedIn []string // every string that stands for it
+	done     bool     // has its status
+}
+
+// group is the recipients of one domain: what is known of the way there, and
+// who still waits for a result.
+type group struct {
+	domain   string
+	all      []*recipient
+	open     []*recipient // those who wait for the next host
+	settings *policy.Settings
+	plan     *tlsplan.Plan
+	hosts    []HostFailure
+	worst    *Failure
+	// last is the connection on which worst fell, nil if none was made.
+	last *Connection
+}
+
+// gaveUp notes that a host, or one of its addresses, was given up.
+func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
+	g.hosts = append(g.hosts, h)
+	if w := worse(g.worst, f); w != g.worst {
+		g.worst, g.last = w, on
+	}
+}
+
+// deliverGroup walks one domain through the rooms: settings, route, plan, then
+// host by host until nobody waits or no host is left.
+func (d *run) deliverGroup(g *group) {
+	settings, err := d.e.cfg.Policies.Resolve(d.ctx, d.parcel.FromDomain, g.domain, d.parcel.override)
+	if err != nil {
+		d.e.cfg.Log.Error("settings cannot be resolved, the recipients are deferred",
+			"msg_id", d.parcel.ID, "domain", g.domain, "error", err)
+		d.fail([]*group{g}, failf(451, [3]int{4, 3, 5}, tlsplan.Policy, err, "The TLS policy for this message cannot be read, try again later"))
+		return
+	}
+	plan := tlsplan.Decide(settings, tlsplan.Floors{
+		MinTLS:            d.e.cfg.MinTLS,
+		REQUIRETLS:        d.parcel.Options.RequireTLS,
+		RelaxedREQUIRETLS: d.e.cfg.RelaxedREQUIRETLS,
+	})
+	g.settings, g.plan, g.open = &settings, &plan, g.all
+
+	if f := d.takeDest(g.domain); f != nil {
+		d.fail([]*group{g}, f)
+		return
+	}
+	defer d.releaseDest(g.domain)
+
+	hosts, f := d.route(g)
+	if f != nil {
+		d.fail([]*group{g}, f)
+		return
+	}
+	for _, h := range hosts {
+		d.tryHost(g, h)
+		if len(g.open) == 0 {
+			return
+		}
+		if err := d.ctx.Err(); err != nil {
+			d.concludeAll(g, outcome{failure: cancelled(err)})
+			return
+		}
+	}
+	d.concludeAll(g, outcome{failure: g.worst, connection: g.last})
+}
+
+// route looks up where the domain's mail goes.
+func (d *run) route(g *group) ([]route.Host, *Failure) {
+	rt, err := d.e.cfg.Routes.Route(d.ctx, g.domain)
+	if err != nil {
+		if ctxErr := d.ctx.Err(); ctxErr != nil {
+			return nil, cancelled(ctxErr)
+		}
+		return nil, routeFailure(err)
+	}
+	if j, problem := g.plan.JudgeMX(rt.Authentic); j != tlsplan.Accept {
+		return nil, tlsFailure(*g.plan, g.domain, problem)
+	}
+	hosts, loops := route.WithoutSelf(rt.Hosts, d.e.cfg.Hostname)
+	if loops {
+		// RFC 5321, section 5.1.
+		return nil, failf(554, [3]int{5, 4, 6}, tlsplan.MXLookup, nil, "Mail for %s loops back to this host", g.domain)
+	}
+	return hosts, nil
+}
+
+// addresses looks up where a host is. A host without addresses is given up.
+func (d *run) addresses(g *group, h route.Host) (route.Addresses, bool) {
+	addrs, err := d.e.cfg.Routes.Addresses(d.ctx, h.Name, d.e.cfg.IPv4Only)
+	if err == nil && len(addrs.IPs) > 0 {
+		return addrs, true
+	}
+	f := routeFailure(err)
+	var re *route.Error
+	if !h.Implicit && errors.As(err, &re) && re.Kind == route.NotFound {
+		// The domain exists and names this host: its DNS is being mended
+		// more often than it is meant.
+		f = failf(451, [3]int{4, 4, 4}, tlsplan.MXLookup, err, "The mail host %s has no address", h.Name)
+	}
+	d.troubled(f.Reason, true)
+	g.gaveUp(HostFailure{Host: h.Name, Reason: f.Reason, Text: errText(f)}, f, nil)
+	return route.Addresses{}, false
+}
+
+// takeDest takes the place of the domain in the limits.
+func (d *run) takeDest(domain string) *Failure {
+	if d.e.cfg.Limits == nil {
+		return nil
+	}
+	if err := d.e.cfg.Limits.TakeDest(d.ctx, domain); err != nil {
+		return failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "High load, try again later")
+	}
+	return nil
+}
+
+func (d *run) releaseDest(domain string) {
+	if d.e.cfg.Limits == nil {
+		return
+	}
+	defer d.e.recovered("limits")
+	d.e.cfg.Limits.ReleaseDest(domain)
+}
+
+// errText is what a document tells of a host that was given up: the remote
+// side's words where there were any.
+func errText(f *Failure) string {
+	if f.Reply != nil {
+		return f.Reply.Text
+	}
+	if f.Err != nil {
+		return printable(f.Err.Error(), maxStatusText)
+	}
+	return f.Message
+}

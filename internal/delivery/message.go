@@ -1,0 +1,142 @@
+package delivery
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/emersion/go-message/textproto"
+	"github.com/emersion/go-smtp"
+
+	"tlscontrol/internal/policy"
+)
+
+// Message is one message with all its recipients, as a target gets it.
+type Message struct {
+	ID         string // the queue's attempt suffix may be there
+	From       string // MAIL FROM, "" for the null sender
+	FromDomain string // its domain, normalised; "" for the null sender
+	Options    smtp.MailOptions
+	Recipients []Recipient
+	Header     textproto.Header
+	Body       Body
+	ClientIP   net.IP // where the message came from, for the limits
+}
+
+// Recipient is one RCPT TO, as handed in.
+type Recipient struct {
+	Address string
+	Local   string // local part
+	Domain  string // normalised (U-labels)
+	Options smtp.RcptOptions
+}
+
+// Body is the body of a message: maddy's framework/buffer.Buffer has it.
+type Body interface {
+	Open() (io.ReadCloser, error)
+	Len() int
+}
+
+// parcel is a message made ready for the wire: the header without the fields
+// that are ours, and what those fields said.
+type parcel struct {
+	*Message
+	queueID  string
+	header   []byte // as sent, with the empty line
+	size     int64  // header and body as handed in
+	override policy.Override
+}
+
+// pack takes our fields out of the header and renders it.
+func (e *Engine) pack(m *Message) (*parcel, error) {
+	p := &parcel{Message: m, queueID: policy.QueueID(m.ID), override: e.override(m)}
+	handedIn, err := render(m.Header)
+	if err != nil {
+		return nil, err
+	}
+	p.size = int64(len(handedIn)) + int64(m.Body.Len())
+
+	outgoing := m.Header.Copy()
+	outgoing.Del(policy.StampField)
+	for _, name := range e.cfg.Fields.Names() {
+		outgoing.Del(name)
+	}
+	p.header, err = render(outgoing)
+	return p, err
+}
+
+func render(h textproto.Header) ([]byte, error) {
+	var b bytes.Buffer
+	if err := textproto.WriteHeader(&b, h); err != nil {
+		return nil, fmt.Errorf("the header cannot be written: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// override reads what the message asks for. A stamp was made by our own check
+// for this very message; without one, override fields can only tighten.
+func (e *Engine) override(m *Message) policy.Override {
+	if stamps := m.Header.Values(policy.StampField); len(stamps) > 0 {
+		key, err := e.cfg.Key()
+		if err != nil {
+			e.cfg.Log.Error("the key of the override stamps cannot be read", "msg_id", m.ID, "error", err)
+		} else {
+			for _, stamp := range stamps {
+				o, err := key.Open(stamp, m.ID)
+				if err == nil {
+					return o
+				}
+				e.cfg.Log.Warn("an override stamp does not check out and counts as absent",
+					"msg_id", m.ID, "reason", printable(err.Error(), maxStatusText))
+			}
+		}
+	}
+	return e.cfg.Fields.ReadTightening(func(name string) []string { return m.Header.Values(name) })
+}
+
+// groups puts recipients of one domain together, in order of appearance.
+// Addresses that differ only in the spelling of the domain are one recipient
+// with several handed-in strings.
+func (p *parcel) groups() []*group {
+	var (
+		all      []*group
+		byDomain = make(map[string]*group)
+		seen     = make(map[string]*recipient)
+		strs     = make(map[string]bool)
+	)
+	for _, r := range p.Recipients {
+		if strs[r.Address] {
+			continue
+		}
+		strs[r.Address] = true
+		key := r.Local + "@" + r.Domain
+		if first, ok := seen[key]; ok {
+			first.handedIn = append(first.handedIn, r.Address)
+			continue
+		}
+		g := byDomain[r.Domain]
+		if g == nil {
+			g = &group{domain: r.Domain}
+			byDomain[r.Domain] = g
+			all = append(all, g)
+		}
+		rcpt := &recipient{Recipient: r, handedIn: []string{r.Address}}
+		seen[key] = rcpt
+		g.all = append(g.all, rcpt)
+	}
+	return all
+}
+
+// originalRecipient is the ORCPT parameter, RFC 3461, section 4.2.
+func (r *recipient) originalRecipient() string {
+	if r.Options.OriginalRecipient == "" {
+		return ""
+	}
+	kind := strings.ToLower(string(r.Options.OriginalRecipientType))
+	if kind == "" {
+		kind = "rfc822"
+	}
+	return kind + ";" + r.Options.OriginalRecipient
+}

@@ -1,0 +1,87 @@
+package delivery
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"tlscontrol/internal/smtpwire"
+	"tlscontrol/internal/tlsplan"
+)
+
+// session is a connection to an MX host that was judged once and may be judged
+// again for another message.
+type session struct {
+	conn    *smtpwire.Conn
+	host    string
+	ip      netip.Addr
+	port    int
+	outcome tlsplan.Outcome
+	uses    int       // messages carried so far
+	reused  bool      // taken from the pool for the present message
+	since   time.Time // when the present message got hold of it
+}
+
+// quitTimeout is how long a session waits for the reply to QUIT. Nobody waits
+// for it but the goroutine that closes the session, and Engine.Close.
+const quitTimeout = 2 * time.Second
+
+// resetTimeout bounds the RSET that follows a refused message.
+const resetTimeout = 10 * time.Second
+
+// Outcome implements pool.Session.
+func (s *session) Outcome() tlsplan.Outcome { return s.outcome }
+
+// Close ends the session politely.
+func (s *session) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), quitTimeout)
+	defer cancel()
+	s.conn.Quit(ctx)
+}
+
+// describe is the session as a document tells of it, up to now.
+func (s *session) describe() *Connection {
+	return &Connection{
+		Host:    s.host,
+		IP:      s.ip,
+		Port:    s.port,
+		LocalIP: addrOf(s.conn.LocalAddr()),
+		Outcome: s.outcome,
+		Reused:  s.reused,
+		Seconds: time.Since(s.since).Seconds(),
+	}
+}
+
+// release gives a session back after a message, behind the status: into the
+// pool if it can carry another one, else it is closed.
+func (e *Engine) release(s *session, clean, broken bool) {
+	s.uses++
+	e.observe(func(o Observer) { o.PoolChanged(0, -1) })
+	switch {
+	case broken:
+		_ = s.conn.Close()
+	case s.uses > e.cfg.ReuseLimit:
+		e.behind(s.Close)
+	case clean:
+		e.pool.Put(s.host, s)
+	default:
+		e.behind(func() {
+			ctx, cancel := context.WithTimeout(e.base, resetTimeout)
+			defer cancel()
+			if err := s.conn.Reset(ctx); err != nil {
+				_ = s.conn.Close()
+				return
+			}
+			e.pool.Put(s.host, s)
+		})
+	}
+}
+
+// acquired notes that a session is about to carry a message.
+func (e *Engine) acquired(s *session, since time.Time, reused bool) {
+	s.reused, s.since = reused, since
+	e.observe(func(o Observer) {
+		o.PoolChanged(0, 1)
+		o.Connected(Connected{Outcome: s.outcome, Reused: reused})
+	})
+}
