@@ -1,0 +1,131 @@
+package status
+
+import (
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/tlsplan"
+)
+
+// describe fills in what belongs to the connection on which the result fell.
+func (s *DeliveryStatus) describe(c *delivery.Connection) {
+	o := &c.Outcome
+	s.MXHost = clip(c.Host, maxWord)
+	s.MXIP = address(c.IP)
+	if 0 < c.Port && c.Port <= 65535 {
+		s.MXPort = c.Port
+	}
+	s.SessionSeconds = seconds(c.Seconds)
+	s.ConnectionReused = boolean(c.Reused)
+	s.TLS = boolean(o.TLS)
+	s.Verification = verification(*o)
+	s.CertificateVerified = boolean(s.Verification != tlsplan.VerifiedNone)
+	s.Certificate = certificate(o.Certificate)
+	if !o.TLS {
+		return
+	}
+	s.TLSVersion = VersionName(o.Version)
+	s.TLSCipher = cipherName(o.CipherSuite)
+	s.TLSKeyExchange = keyExchangeName(o.KeyExchange)
+	if s.Verification == tlsplan.VerifiedNone {
+		s.VerificationError = verificationError(o.Problem)
+	}
+}
+
+// verification is the way in which the connection was verified. A word that
+// is not in the vocabulary proves nothing.
+func verification(o tlsplan.Outcome) tlsplan.Verification {
+	if o.TLS {
+		switch o.Verification {
+		case tlsplan.VerifiedPKIX, tlsplan.VerifiedDANEEE, tlsplan.VerifiedDANETA:
+			return o.Verification
+		}
+	}
+	return tlsplan.VerifiedNone
+}
+
+func verificationError(p *tlsplan.Problem) string {
+	if p == nil {
+		return string(tlsplan.Internal) + ": no reason recorded"
+	}
+	known := tlsplan.Problem{Reason: known(p.Reason), Text: p.Text}
+	return clip(known.String(), maxText)
+}
+
+func certificate(c *tlsplan.Certificate) *Certificate {
+	if c == nil {
+		return nil
+	}
+	return &Certificate{
+		Subject:  clip(c.Subject, maxWord),
+		Issuer:   clip(c.Issuer, maxWord),
+		NotAfter: c.NotAfter.UTC().Format(time.RFC3339),
+		SHA256:   hex.EncodeToString(c.SHA256[:]),
+	}
+}
+
+// VersionName is the name of a TLS version as documents and counters write
+// it, "TLSv1.3". It is empty for 0, which is no version.
+func VersionName(v uint16) string {
+	switch v {
+	case 0:
+		return ""
+	case tls.VersionTLS10:
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return fmt.Sprintf("0x%04x", v)
+}
+
+// cipherNames saves building the list of crypto/tls for every document. It is
+// only read.
+var cipherNames = func() map[uint16]string {
+	m := make(map[uint16]string)
+	for _, s := range tls.CipherSuites() {
+		m[s.ID] = s.Name
+	}
+	for _, s := range tls.InsecureCipherSuites() {
+		m[s.ID] = s.Name
+	}
+	return m
+}()
+
+// cipherName is the IANA name of a cipher suite, its number in hexadecimal if
+// it has none.
+func cipherName(id uint16) string {
+	if id == 0 {
+		return ""
+	}
+	if name, ok := cipherNames[id]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", id)
+}
+
+// keyExchangeName is the name of a group, as the IANA registry of TLS
+// supported groups knows it; crypto/tls has its own for the NIST curves.
+func keyExchangeName(id tls.CurveID) string {
+	switch id {
+	case 0:
+		return ""
+	case tls.CurveP256:
+		return "secp256r1"
+	case tls.CurveP384:
+		return "secp384r1"
+	case tls.CurveP521:
+		return "secp521r1"
+	}
+	if name := id.String(); !strings.Contains(name, "(") {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", uint16(id))
+}

@@ -1,0 +1,109 @@
+package status
+
+import (
+	"encoding/json"
+
+	"tlscontrol/internal/policy"
+	"tlscontrol/internal/tlsplan"
+)
+
+// The words of `event`, `severity` and `log-level`.
+const (
+	EventDelivered = "delivered"
+	EventFailed    = "failed"
+
+	SeverityTemporary = "temporary"
+	SeverityPermanent = "permanent"
+
+	LevelInfo  = "info"
+	LevelWarn  = "warn"
+	LevelError = "error"
+)
+
+// Document is one delivery-status document. The fields stand in the order in
+// which they are written. A pointer or an omitempty field that is not set was
+// not known; no value stands in for "unknown".
+type Document struct {
+	Event           string         `json:"event"`
+	ID              string         `json:"id"`
+	Timestamp       json.Number    `json:"timestamp"` // Unix seconds, six decimals
+	LogLevel        string         `json:"log-level"`
+	Severity        string         `json:"severity,omitempty"` // failed only
+	Reason          tlsplan.Reason `json:"reason,omitempty"`   // failed only
+	QueueID         string         `json:"queue-id,omitempty"`
+	Recipient       string         `json:"recipient"`
+	RecipientDomain string         `json:"recipient-domain,omitempty"`
+	Envelope        Envelope       `json:"envelope"`
+	Message         Message        `json:"message"`
+	DeliveryStatus  DeliveryStatus `json:"delivery-status"`
+	TLSPolicy       *TLSPolicy     `json:"tls-policy,omitempty"`
+}
+
+// Envelope is what was said in MAIL and RCPT. An empty Sender is the null
+// sender, not an unknown one.
+type Envelope struct {
+	Sender    string `json:"sender"`
+	Targets   string `json:"targets"`
+	Transport string `json:"transport"`
+	SendingIP string `json:"sending-ip,omitempty"`
+}
+
+// Message is what the document tells of the message: the configured header
+// fields under lower-case names, and the octets of header and body.
+type Message struct {
+	Headers map[string]string `json:"headers,omitempty"`
+	Size    int64             `json:"size,omitempty"`
+}
+
+// DeliveryStatus is how it went. TLS and the fields that belong to the
+// connection are absent when no connection was made.
+type DeliveryStatus struct {
+	TLS                 *bool                `json:"tls,omitempty"`
+	CertificateVerified *bool                `json:"certificate-verified,omitempty"`
+	MXHost              string               `json:"mx-host,omitempty"`
+	MXIP                string               `json:"mx-ip,omitempty"`
+	MXPort              int                  `json:"mx-port,omitempty"`
+	AttemptNo           int                  `json:"attempt-no,omitempty"`
+	Code                int                  `json:"code,omitempty"`
+	EnhancedCode        string               `json:"enhanced-code,omitempty"`
+	Message             string               `json:"message"`
+	Description         string               `json:"description"`
+	SessionSeconds      json.Number          `json:"session-seconds,omitempty"` // three decimals
+	UTF8                bool                 `json:"utf8"`
+	TLSVersion          string               `json:"tls-version,omitempty"`
+	TLSCipher           string               `json:"tls-cipher,omitempty"`
+	TLSKeyExchange      string               `json:"tls-key-exchange,omitempty"`
+	Verification        tlsplan.Verification `json:"verification,omitempty"`
+	VerificationError   string               `json:"verification-error,omitempty"`
+	TLSFallback         tlsplan.Reason       `json:"tls-fallback,omitempty"`
+	ConnectionReused    *bool                `json:"connection-reused,omitempty"`
+	Certificate         *Certificate         `json:"certificate,omitempty"`
+	Hosts               []Host               `json:"hosts,omitempty"`
+}
+
+// Certificate is the certificate that the host showed, good or bad.
+type Certificate struct {
+	Subject  string `json:"subject"`
+	Issuer   string `json:"issuer"`
+	NotAfter string `json:"not-after"` // RFC 3339, UTC
+	SHA256   string `json:"sha256"`    // of the DER encoding, hexadecimal
+}
+
+// Host is one host or address that was given up on the way.
+type Host struct {
+	MXHost  string         `json:"mx-host,omitempty"`
+	MXIP    string         `json:"mx-ip,omitempty"`
+	Reason  tlsplan.Reason `json:"reason"`
+	Message string         `json:"message"`
+}
+
+// TLSPolicy tells who decided what: the settings as resolved, before floors,
+// and what was demanded in the end.
+type TLSPolicy struct {
+	RequireTLS             *bool           `json:"require-tls,omitempty"`
+	SkipVerification       *bool           `json:"skip-verification,omitempty"`
+	RequireTLSSource       policy.Source   `json:"require-tls-source,omitempty"`
+	SkipVerificationSource policy.Source   `json:"skip-verification-source,omitempty"`
+	Floors                 []tlsplan.Floor `json:"floors,omitempty"`
+	Demanded               tlsplan.Demand  `json:"demanded,omitempty"`
+}

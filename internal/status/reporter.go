@@ -1,0 +1,133 @@
+package status
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// reportEvery is the least time between two reports of lost lines: a full
+// disk must not fill the operator's log as well.
+const reportEvery = time.Minute
+
+// reporter counts lost lines and tells the operator in words. It has its own
+// goroutine, because the operator's log may hang for the same reason as ours.
+type reporter struct {
+	onError func(n int)
+	report  func(msg string)
+
+	wake  chan struct{} // something was lost
+	quit  chan struct{}
+	ended chan struct{}
+
+	mu     sync.Mutex
+	losses []loss // since the last report, one for each output
+	notes  []string
+}
+
+// loss sums up what one output lost.
+type loss struct {
+	out Output
+	n   int
+	err error // the latest
+}
+
+// maxNotes bounds the notes that wait for a report that hangs.
+const maxNotes = 16
+
+func startReporter(onError func(int), report func(string)) *reporter {
+	r := &reporter{
+		onError: onError,
+		report:  report,
+		wake:    make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	go r.run()
+	return r
+}
+
+// lost counts n lines that out did not get because of err.
+func (r *reporter) lost(out Output, n int, err error) {
+	if r.onError != nil {
+		_ = protect(func() error { r.onError(n); return nil })
+	}
+	r.mu.Lock()
+	r.add(loss{out, n, err})
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reporter) add(l loss) {
+	for i := range r.losses {
+		if r.losses[i].out == l.out {
+			r.losses[i].n += l.n
+			r.losses[i].err = l.err
+			return
+		}
+	}
+	r.losses = append(r.losses, l)
+}
+
+// failed notes a problem that cost no line.
+func (r *reporter) failed(out Output, what string, err error) {
+	r.mu.Lock()
+	if len(r.notes) < maxNotes {
+		r.notes = append(r.notes, fmt.Sprintf("output %v: %s: %v", out, what, err))
+	}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reporter) run() {
+	defer close(r.ended)
+	for {
+		select {
+		case <-r.wake:
+		case <-r.quit:
+			r.flush()
+			return
+		}
+		r.flush()
+		timer := time.NewTimer(reportEvery)
+		select {
+		case <-timer.C:
+		case <-r.quit:
+			timer.Stop()
+			r.flush()
+			return
+		}
+	}
+}
+
+// flush reports what has gathered.
+func (r *reporter) flush() {
+	r.mu.Lock()
+	msgs, losses := r.notes, r.losses
+	r.notes, r.losses = nil, nil
+	r.mu.Unlock()
+	for _, l := range losses {
+		msgs = append(msgs, fmt.Sprintf("output %v: %d documents lost: %v", l.out, l.n, l.err))
+	}
+	if r.report == nil {
+		return
+	}
+	for _, m := range msgs {
+		_ = protect(func() error { r.report(m); return nil })
+	}
+}
+
+// close reports what is left. It does not wait for ever for a Report that
+// hangs.
+func (r *reporter) close() {
+	close(r.quit)
+	p := patience{limit: maxPatience}
+	defer p.stop()
+	p.wait(r.ended)
+}
