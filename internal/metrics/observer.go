@@ -1,0 +1,178 @@
+package metrics
+
+import (
+	"crypto/tls"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/policy"
+	"tlscontrol/internal/tlsplan"
+)
+
+// Words of the `version` label besides those of documents.
+const (
+	versionNone  = "none"
+	versionOther = "other"
+)
+
+// observer holds the series of one module, ready to be counted into.
+type observer struct {
+	deliveries  map[deliveryLabels]prometheus.Counter
+	connections map[connectionLabels]prometheus.Counter
+	failures    map[delivery.Trouble]prometheus.Counter
+	fallbacks   map[tlsplan.Reason]prometheus.Counter
+	overrides   map[delivery.Result]prometheus.Counter
+	seconds     map[delivery.Result]prometheus.Observer
+	handshake   prometheus.Observer
+	idle, busy  prometheus.Gauge
+}
+
+type deliveryLabels struct {
+	result       delivery.Result
+	tls          bool
+	verification tlsplan.Verification
+}
+
+type connectionLabels struct {
+	version string // versionNone without TLS
+	reused  bool
+}
+
+func newObserver(m *Metrics, module string) *observer {
+	o := &observer{
+		deliveries:  make(map[deliveryLabels]prometheus.Counter),
+		connections: make(map[connectionLabels]prometheus.Counter),
+		failures:    make(map[delivery.Trouble]prometheus.Counter),
+		fallbacks:   make(map[tlsplan.Reason]prometheus.Counter),
+		overrides:   make(map[delivery.Result]prometheus.Counter),
+		seconds:     make(map[delivery.Result]prometheus.Observer),
+		handshake:   m.handshakeSeconds.WithLabelValues(module),
+		idle:        m.poolConnections.WithLabelValues(module, "idle"),
+		busy:        m.poolConnections.WithLabelValues(module, "busy"),
+	}
+	for _, r := range []delivery.Result{delivery.Delivered, delivery.Temporary, delivery.Permanent} {
+		o.addDeliveries(m, module, r)
+		o.overrides[r] = m.overrides.WithLabelValues(module, string(r))
+		o.seconds[r] = m.deliverySeconds.WithLabelValues(module, string(r))
+	}
+	for _, reused := range []bool{false, true} {
+		for _, v := range []string{versionNone, "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3", versionOther} {
+			o.connections[connectionLabels{v, reused}] =
+				m.connections.WithLabelValues(module, word(v != versionNone), v, word(reused))
+		}
+	}
+	for _, r := range tlsplan.Reasons() {
+		o.fallbacks[r] = m.fallbacks.WithLabelValues(module, string(r))
+		for _, enforced := range []bool{false, true} {
+			o.failures[delivery.Trouble{Reason: r, Enforced: enforced}] =
+				m.failures.WithLabelValues(module, string(r), word(enforced))
+		}
+	}
+	return o
+}
+
+// addDeliveries makes the five series that exist for a result: verified in
+// one of three ways, unverified, or in clear.
+func (o *observer) addDeliveries(m *Metrics, module string, r delivery.Result) {
+	add := func(tls bool, v tlsplan.Verification) {
+		o.deliveries[deliveryLabels{r, tls, v}] =
+			m.deliveries.WithLabelValues(module, string(r), word(tls), string(v))
+	}
+	add(false, tlsplan.VerifiedNone)
+	for _, v := range []tlsplan.Verification{
+		tlsplan.VerifiedNone, tlsplan.VerifiedPKIX, tlsplan.VerifiedDANEEE, tlsplan.VerifiedDANETA,
+	} {
+		add(true, v)
+	}
+}
+
+func word(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// Connected counts a connection, and how long its handshake took if it is
+// fresh.
+func (o *observer) Connected(c delivery.Connected) {
+	o.connections[connectionLabels{version(c.Outcome), c.Reused}].Inc()
+	if c.Outcome.TLS && !c.Reused {
+		o.handshake.Observe(c.Outcome.HandshakeIn.Seconds())
+	}
+}
+
+func version(out tlsplan.Outcome) string {
+	if !out.TLS {
+		return versionNone
+	}
+	switch out.Version {
+	case tls.VersionTLS10:
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return versionOther
+}
+
+// Troubled counts a failure. A reason outside the vocabulary is our mistake.
+func (o *observer) Troubled(t delivery.Trouble) {
+	c := o.failures[t]
+	if c == nil {
+		c = o.failures[delivery.Trouble{Reason: tlsplan.Internal, Enforced: t.Enforced}]
+	}
+	c.Inc()
+}
+
+// Concluded counts a recipient's attempt.
+func (o *observer) Concluded(a *delivery.Attempt, seconds float64) {
+	result := a.Result
+	if _, ok := o.overrides[result]; !ok {
+		result = delivery.Temporary // as documents read a result they do not know
+	}
+	o.deliveries[connectionOf(a, result)].Inc()
+	if seconds >= 0 {
+		o.seconds[result].Observe(seconds)
+	}
+	if result == delivery.Delivered && a.Fallback != "" {
+		c := o.fallbacks[a.Fallback]
+		if c == nil {
+			c = o.fallbacks[tlsplan.Internal]
+		}
+		c.Inc()
+	}
+	if s := a.Settings; s != nil &&
+		(s.RequireTLSSource == policy.FromMessage || s.SkipVerificationSource == policy.FromMessage) {
+		o.overrides[result].Inc()
+	}
+}
+
+// connectionOf reads from a what deliveries are counted by. No connection
+// counts as no TLS, and a way to verify outside the vocabulary as none.
+func connectionOf(a *delivery.Attempt, result delivery.Result) deliveryLabels {
+	l := deliveryLabels{result: result, verification: tlsplan.VerifiedNone}
+	if a.Connection == nil || !a.Connection.Outcome.TLS {
+		return l
+	}
+	l.tls = true
+	switch v := a.Connection.Outcome.Verification; v {
+	case tlsplan.VerifiedPKIX, tlsplan.VerifiedDANEEE, tlsplan.VerifiedDANETA:
+		l.verification = v
+	}
+	return l
+}
+
+// PoolChanged follows the number of connections.
+func (o *observer) PoolChanged(idle, busy int) {
+	if idle != 0 {
+		o.idle.Add(float64(idle))
+	}
+	if busy != 0 {
+		o.busy.Add(float64(busy))
+	}
+}
