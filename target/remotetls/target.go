@@ -1,0 +1,113 @@
+// Package remotetls is target.remote_tls: maddy's door to package delivery.
+//
+// It is a thin shell. config.go reads the block, delivery.go collects what
+// maddy hands in piece by piece (a target sees the header only with the body),
+// errors.go turns results into maddy's error type. Everything that happens on
+// the way to the recipients is in internal/delivery.
+package remotetls
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/foxcpp/maddy/framework/address"
+	"github.com/foxcpp/maddy/framework/config"
+	"github.com/foxcpp/maddy/framework/dns"
+	"github.com/foxcpp/maddy/framework/exterrors"
+	"github.com/foxcpp/maddy/framework/log"
+	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/delivery"
+)
+
+// name is the module's name without the namespace, as errors and log lines
+// carry it.
+const name = "remote_tls"
+
+func init() {
+	module.Register("target."+name, New)
+}
+
+// Target implements module.DeliveryTarget.
+type Target struct {
+	instName string
+	log      log.Logger
+	engine   *delivery.Engine
+}
+
+var _ module.DeliveryTarget = (*Target)(nil)
+
+// New makes a target that Init will configure.
+func New(_, instName string, _, inlineArgs []string) (module.Module, error) {
+	if len(inlineArgs) != 0 {
+		return nil, fmt.Errorf("target.%s: unexpected arguments %q: the block takes none", name, inlineArgs)
+	}
+	return &Target{instName: instName, log: log.Logger{Name: name}}, nil
+}
+
+// Init reads the configuration block and starts the engine.
+func (t *Target) Init(cfg *config.Map) error {
+	settings, err := parse(cfg, t.instName, &t.log)
+	if err != nil {
+		return err
+	}
+	t.engine = delivery.New(*settings)
+	return nil
+}
+
+// Name implements module.Module.
+func (t *Target) Name() string { return "target." + name }
+
+// InstanceName implements module.Module.
+func (t *Target) InstanceName() string { return t.instName }
+
+// Close ends running deliveries and closes all connections.
+func (t *Target) Close() error {
+	if t.engine != nil {
+		t.engine.Close()
+	}
+	return nil
+}
+
+// Start implements module.DeliveryTarget.
+func (t *Target) Start(_ context.Context, meta *module.MsgMetadata, mailFrom string) (module.Delivery, error) {
+	d := &messageDelivery{
+		target:     t,
+		quarantine: func() bool { return meta.Quarantine },
+		msg: delivery.Message{
+			ID:       meta.ID,
+			From:     mailFrom,
+			Options:  meta.SMTPOpts,
+			ClientIP: clientIP(meta),
+		},
+	}
+	if mailFrom == "" {
+		return d, nil
+	}
+	_, domain, err := address.Split(mailFrom)
+	if err == nil {
+		d.msg.FromDomain, err = dns.ForLookup(domain)
+	}
+	if err != nil {
+		return nil, &exterrors.SMTPError{
+			Code:         501,
+			EnhancedCode: exterrors.EnhancedCode{5, 1, 8},
+			Message:      "Malformed sender address",
+			TargetName:   name,
+			Err:          err,
+		}
+	}
+	return d, nil
+}
+
+// clientIP is where the message came from. Messages of the queue and of local
+// modules have no connection; maddy counts them as coming from localhost.
+func clientIP(meta *module.MsgMetadata) net.IP {
+	if meta.Conn != nil {
+		if tcp, ok := meta.Conn.RemoteAddr.(*net.TCPAddr); ok {
+			return tcp.IP
+		}
+	}
+	return net.IPv4(127, 0, 0, 1)
+}
