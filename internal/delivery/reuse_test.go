@@ -157,7 +157,7 @@ func TestAfterTheFinalDot(t *testing.T) {
 // reset before anybody else gets it.
 func TestRefusedMessageLeavesACleanConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil, good(func(b *mailtest.Behaviour) {
+	w := newWorld(t, func(c *delivery.Config) { c.Wire.NoChunking = true }, good(func(b *mailtest.Behaviour) {
 		b.RejectRcpt = map[string]string{"bad@example.net": "550 5.1.1 no such user"}
 	}))
 	for range 3 {
@@ -171,6 +171,26 @@ func TestRefusedMessageLeavesACleanConnection(t *testing.T) {
 		}
 	}
 	if n := w.mx[0].Connections(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// TestRefusedChunkEndsTheConnection: a host that refuses a chunk may have taken
+// it for commands; its further replies belong to nobody.
+func TestRefusedChunkEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, good(func(b *mailtest.Behaviour) {
+		b.RejectRcpt = map[string]string{"bad@example.net": "550 5.1.1 no such user"}
+	}))
+	f := failure(t, w.send(context.Background(), message("bad@example.net"))["bad@example.net"])
+	if code(f) != "550 5.1.1 rcpt-rejected" {
+		t.Fatal(code(f))
+	}
+	w.eventually("the connection is closed", func() bool { return w.mx[0].Sessions()[0].Closed })
+	if f := w.sendOne(); f != nil {
+		t.Fatal(f)
+	}
+	if n := w.mx[0].Connections(); n != 2 {
 		t.Errorf("%d connections", n)
 	}
 }

@@ -68,11 +68,6 @@ type Config struct {
 	NoChunking bool
 	// NoPipelining waits for each reply before the next command.
 	NoPipelining bool
-	// BodyAfterRecipients sends a small message as BDAT only when a recipient is
-	// accepted, not in the flight of its envelope. It costs a round trip, and
-	// is for servers that do not discard a chunk which they refuse for lack of
-	// recipients (RFC 3030, section 2) but take it for commands.
-	BodyAfterRecipients bool
 }
 
 // Conn is one SMTP session.

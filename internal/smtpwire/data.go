@@ -88,16 +88,16 @@ func (x *exchange) stream() {
 }
 
 // bdatSmall sends the message of n octets at x.buf.out[headRoom:] as one chunk,
-// in the same flight as the envelope where that is possible. With no recipient
-// accepted the server discards the chunk and refuses it (RFC 3030, section 2).
+// in the same flight as the envelope where that is possible and safe. With no
+// recipient accepted the server refuses the chunk (RFC 3030, section 2).
 func (x *exchange) bdatSmall(n int) {
 	write := func(commands []byte) error {
-		x.closing = true
+		x.closing, x.chunked = true, true
 		commands = appendBDAT(commands, n, true)
 		return x.c.writeBehind(x.buf.out[:headRoom+n], commands)
 	}
 	last := write
-	if x.c.cfg.BodyAfterRecipients {
+	if namesRecipient(x.buf.out[headRoom : headRoom+n]) {
 		last = x.command
 	}
 	if !x.envelope(last) {
@@ -137,7 +137,7 @@ func (x *exchange) bdatLarge(start []byte) {
 			x.broke(StageBody, nil, err)
 			return
 		}
-		if done {
+		if done || ahead > 0 && unanswered > 0 && namesRecipient(out) {
 			ahead = 0
 		}
 		for ; unanswered > ahead; unanswered-- {
@@ -145,6 +145,7 @@ func (x *exchange) bdatLarge(start []byte) {
 				return
 			}
 		}
+		x.chunked = true
 		line := appendBDAT(x.c.out[:0], len(out), done)
 		if err := x.c.writeBehind(buf[:headRoom+len(out)], line); err != nil {
 			x.writeFailed(StageBody, err)

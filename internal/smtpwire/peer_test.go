@@ -175,27 +175,3 @@ func TestPeerParameters(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-// go-smtp's server does not discard a chunk that it refuses for lack of
-// recipients, as RFC 3030 demands, but takes it for commands. Whatever it then
-// answers is never taken for the replies to a later transaction.
-func TestPeerOutOfStep(t *testing.T) {
-	t.Parallel()
-	for range 20 {
-		ctx := context.Background()
-		box, dial := peer(t)
-		c := open(t, dial(), patient())
-		tx := transaction("bad@example.net")
-		tx.Content = message([]byte("MAIL FROM:<x@example.org>\r\nRCPT TO:<y@example.org>\r\nNOOP\r\n"))
-		r := c.Send(ctx, tx)
-		if diff := cmp.Diff([]string{"rcpt: 550 5.1.1 no such user"}, fates(r)); diff != "" || r.Clean {
-			t.Fatal(diff, r.Clean)
-		}
-		if err := c.Reset(ctx); err == nil {
-			t.Fatal("a session out of step passed for clean")
-		}
-		if r := c.Send(ctx, transaction("b@example.net")); r.Err == nil || r.Recipients[0].Err == nil || len(box.take()) > 0 {
-			t.Fatalf("result %+v", r)
-		}
-	}
-}

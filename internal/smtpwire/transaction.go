@@ -55,7 +55,8 @@ type Result struct {
 	// session that was used before is its good-bye to an idle client, not a reply
 	// to this transaction. Not meaningful while Err is nil.
 	Replied bool
-	// Clean tells that another Send may follow without Reset.
+	// Clean tells that another Send may follow without Reset. After a refused
+	// chunk the session is closed and Reset fails.
 	Clean bool
 	// UTF8 tells that SMTPUTF8 was asked for.
 	UTF8 bool
@@ -85,6 +86,7 @@ type exchange struct {
 	mailRefused bool // and that was MAIL
 	accepted    int  // recipients that got 2xx
 	closing     bool // DATA or BDAT LAST is out, its reply still to be read
+	chunked     bool // BDAT was written
 	delivered   bool // the final 2xx was read
 }
 
@@ -101,6 +103,10 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 		// Nobody is left without a status, whatever was forgotten above.
 		x.settle(&Error{Stage: StageFinal, Err: ErrClosed})
 	}
+	if x.chunked && !x.delivered {
+		c.broken = true // see smuggle.go
+		_ = c.Close()
+	}
 	if x.sent {
 		c.used = true
 		c.clean = x.delivered && !x.refused && c.br.Buffered() == 0
@@ -108,7 +114,7 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 	if cap(c.out) > headRoom {
 		c.out = nil
 	}
-	x.res.Clean = c.clean && x.res.Err == nil
+	x.res.Clean = c.clean && !c.broken && x.res.Err == nil
 	x.res.Replied = c.rr.got && !x.stale
 	return x.res
 }
