@@ -22,7 +22,8 @@
 //	replace github.com/libdns/gandi => github.com/foxcpp/libdns-gandi v1.0.4-0.20240127130558-4782f9d5ce3e
 //
 // Then "go build" makes a maddy that takes the place of the one you have: configuration, state directory, service
-// file and flags stay as they are. SQLite is compiled in through cgo, so a C compiler is needed.
+// file and flags stay as they are. SQLite comes in through cgo; without a C compiler a Go translation of it takes its
+// place (sqlite_nocgo.go).
 //
 // Why a custom build brings its own user management: maddy's commands read the whole configuration before they open
 // the one block they want, so the stock program refuses every configuration with a module that it does not know, and
