@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"tlscontrol/internal/policy"
 	"tlscontrol/internal/smtpwire"
 	"tlscontrol/internal/tlsplan"
 )
@@ -116,7 +117,7 @@ func (e *Engine) count(k attemptKey, r Result) int {
 // made, but the log has its line. It returns the failure for the caller.
 func (e *Engine) Refuse(m *Message, r Recipient, code int, enhanced [3]int, reason tlsplan.Reason, text string) error {
 	f := failf(code, enhanced, reason, nil, "%s", text)
-	d := &run{e: e, started: time.Now(), parcel: &parcel{Message: m, queueID: m.ID}, report: func(string, error) {}}
+	d := &run{e: e, started: time.Now(), parcel: &parcel{Message: m, queueID: policy.QueueID(m.ID)}, report: func(string, error) {}}
 	g := &group{domain: r.Domain, all: []*recipient{{Recipient: r}}}
 	d.fail([]*group{g}, f)
 	return f

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
 
@@ -120,7 +121,7 @@ func (d *run) fail(groups []*group, f *Failure) {
 // may not start.
 func (d *run) failAll(m *Message, f *Failure) {
 	if d.parcel == nil {
-		d.parcel = &parcel{Message: m, queueID: m.ID}
+		d.parcel = &parcel{Message: m, queueID: policy.QueueID(m.ID)}
 	}
 	d.fail(d.parcel.groups(), f)
 }

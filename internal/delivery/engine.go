@@ -126,11 +126,20 @@ func (e *Engine) Close() {
 	e.pool.Close()
 }
 
-// enter counts a running delivery, or refuses it after Close.
+// BeginClose gives deliveries as long as Close does, and then stops them. It
+// returns at once. It is for a shutdown in which Close comes too late: maddy
+// closes a queue before the queue's target, and the queue waits for its
+// deliveries, as long as a silent host makes them last.
+func (e *Engine) BeginClose() {
+	time.AfterFunc(closeGrace, e.stop)
+}
+
+// enter counts a running delivery, or refuses it after Close, and as soon as
+// running ones are being stopped.
 func (e *Engine) enter() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.closed || e.base.Err() != nil {
 		return errClosed
 	}
 	e.active.Add(1)

@@ -42,8 +42,6 @@ func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 func (d *run) deliverGroup(g *group) {
 	settings, err := d.e.cfg.Policies.Resolve(d.ctx, d.parcel.FromDomain, g.domain, d.parcel.override)
 	if err != nil {
-		d.e.cfg.Log.Error("settings cannot be resolved, the recipients are deferred",
-			"msg_id", d.parcel.ID, "domain", g.domain, "error", err)
 		d.fail([]*group{g}, failf(451, [3]int{4, 3, 5}, tlsplan.Policy, err, "The TLS policy for this message cannot be read, try again later"))
 		return
 	}

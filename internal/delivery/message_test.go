@@ -437,6 +437,9 @@ func TestClose(t *testing.T) {
 	if got := code(w.sendOne()); got != "451 4.3.2 internal" {
 		t.Errorf("after Close: %s", got)
 	}
+	if id := w.last().QueueID; id != "7f3a9c1e" {
+		t.Errorf("queue ID %s", id)
+	}
 	w.Engine.Close()
 }
 
@@ -456,6 +459,23 @@ func TestCloseWhileDelivering(t *testing.T) {
 		}
 	case <-time.After(hang):
 		t.Fatal("the delivery outlived Close")
+	}
+}
+
+// TestBeginClose: deliveries end also if Close itself is held up by somebody who
+// waits for them.
+func TestBeginClose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, good(reply("rcpt", "stall")))
+	w.Engine.BeginClose()
+	if got := code(w.sendOne()); got != "451 4.3.2 internal" {
+		t.Error(got)
+	}
+	if n := w.mx[0].Connections(); n != 1 {
+		t.Errorf("%d connections: the delivery was not given its time", n)
+	}
+	if got := code(w.sendOne()); got != "451 4.3.2 internal" || w.mx[0].Connections() != 1 {
+		t.Errorf("afterwards: %s, %d connections", got, w.mx[0].Connections())
 	}
 }
 
@@ -481,7 +501,11 @@ func TestRefuse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	m := message("b@example.net")
+	m.ID = "7f3a9c1e-692f0001"
 	err := w.Refuse(m, m.Recipients[0], 550, [3]int{5, 7, 0}, tlsplan.Policy, "no")
+	if w.last().QueueID != "7f3a9c1e" {
+		t.Errorf("queue ID %s", w.last().QueueID)
+	}
 	if code(failure(t, err)) != "550 5.7.0 policy" || w.last().Result != delivery.Permanent || w.last().Connection != nil {
 		t.Errorf("%v, %+v", err, w.last())
 	}
