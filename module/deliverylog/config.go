@@ -3,6 +3,7 @@ package deliverylog
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -98,7 +99,7 @@ func (s *settings) addOutput(node config.Node) error {
 	out.node = node
 	for _, other := range s.outputs {
 		switch {
-		case other.String() == out.String():
+		case other.kind == out.kind && samePath(other.path, out.path):
 			return fmt.Errorf("output %s: stands here twice, first in line %d", out, other.node.Line)
 		case other.kind == kindOff || out.kind == kindOff:
 			return fmt.Errorf("output %s: %q cannot be combined with other outputs", out, kindOff)
@@ -106,6 +107,12 @@ func (s *settings) addOutput(node config.Node) error {
 	}
 	s.outputs = append(s.outputs, out)
 	return nil
+}
+
+// samePath reports whether two paths, relative ones being in the state
+// directory, are two spellings of one.
+func samePath(a, b string) bool {
+	return filepath.Clean(inStateDir(config.StateDirectory, a)) == filepath.Clean(inStateDir(config.StateDirectory, b))
 }
 
 func parseOutput(args []string) (outputSetting, error) {

@@ -61,11 +61,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestMistakes(t *testing.T) {
-	t.Parallel()
-	missing := filepath.Join(t.TempDir(), "missing", "log")
+// mistake is lines of a block, from line 2 on, and the message about the last
+// of them.
+type mistake struct{ line, want string }
+
+// mistakes lists them; missing is a file that cannot be made.
+func mistakes(missing string) []mistake {
 	many := strings.TrimSpace(strings.Repeat("X-Some ", 33))
-	for _, c := range []struct{ line, want string }{
+	return []mistake{
 		{"ouput stderr", `unexpected directive "ouput", expected output or headers`},
 		{"output", "output: expected file PATH, stderr, stdout, syslog or off"},
 		{"output /var/log/x", `output: unexpected "/var/log/x", expected file PATH, stderr, stdout, syslog or off`},
@@ -75,6 +78,8 @@ func TestMistakes(t *testing.T) {
 		{"output file a b", `output file: unexpected "b" after the path`},
 		{"output syslog local0", `output syslog: unexpected "local0", expected nothing more`},
 		{"output stderr\noutput stderr", "output stderr: stands here twice, first in line 2"},
+		{"output file /a/b\noutput file /a/./c/../b", "output file /a/./c/../b: stands here twice, first in line 2"},
+		{"output file a\noutput file ./a", "output file ./a: stands here twice, first in line 2"},
 		{"output stderr\noutput off", `output off: "off" cannot be combined with other outputs`},
 		{"output off\noutput file a", `output file a: "off" cannot be combined with other outputs`},
 		{"output stderr { }", "output: a block is not allowed here"},
@@ -87,7 +92,12 @@ func TestMistakes(t *testing.T) {
 		{"headers " + many, "headers: 33 field names, expected at most 32"},
 		{"headers Subject\nheaders Date", "headers: the directive may stand only once, list all names in it"},
 		{"output file " + missing, "output file " + missing + ": open " + missing + ": no such file or directory"},
-	} {
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, c := range mistakes(filepath.Join(t.TempDir(), "missing", "log")) {
 		t.Run(c.line, func(t *testing.T) {
 			t.Parallel()
 			text := "delivery_log d {\n" + c.line + "\n}"

@@ -1,7 +1,10 @@
 package tlspolicy
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -17,7 +20,9 @@ type block struct {
 	policy *policy.Policy
 	fields policy.Fields
 	table  module.Table
-	seen   map[string]config.Node // directives that may appear once
+	// tableFile is the file of the table, if it is one
+	tableFile string
+	seen      map[string]config.Node // directives that may appear once
 }
 
 // readBlock reads the directives of a tls_policy block. It walks the nodes
@@ -131,11 +136,35 @@ func (b *block) domains(cfg *config.Map, node config.Node) error {
 	if len(node.Args) == 0 {
 		return fmt.Errorf("%s: expected a table, as in: domains file /etc/maddy/domains", node.Name)
 	}
+	if err := fileMissing(tableFile(node)); err != nil {
+		return fmt.Errorf("%s: %w", node.Name, err)
+	}
 	table, err := modconfig.TableDirective(cfg, node)
 	if err != nil {
 		return within(node, err)
 	}
-	b.table = table.(module.Table)
+	b.table, b.tableFile = table.(module.Table), tableFile(node)
+	return nil
+}
+
+// tableFile returns the path in `domains file PATH`, "" for any other table.
+func tableFile(node config.Node) string {
+	if len(node.Args) == 2 && node.Args[0] == "file" {
+		return node.Args[1]
+	}
+	return ""
+}
+
+// fileMissing is an error if there is a path and no file. maddy takes a missing
+// file for an empty one, and every domain in it would lose its settings.
+func fileMissing(path string) error {
+	if path == "" {
+		return nil
+	}
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 

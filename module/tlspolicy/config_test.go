@@ -82,10 +82,11 @@ const (
 	nameHint      = "expected a header field name of letters, digits and hyphens"
 )
 
-// Each mistake, alone in line 2 of a block, and the exact message.
-func TestMistakes(t *testing.T) {
-	t.Parallel()
-	tests := []struct{ line, want string }{
+// mistake is lines of a block, from line 2 on, and the exact message.
+type mistake struct{ line, want string }
+
+func mistakes() []mistake {
+	return []mistake{
 		{`require_tls maybe`, `maddy.conf:2: require_tls: unexpected "maybe", expected yes or no`},
 		{`require_tls`, `maddy.conf:2: require_tls: expected a value`},
 		{`require_tls yes please`, `maddy.conf:2: require_tls: unexpected "please", expected one value`},
@@ -140,10 +141,16 @@ func TestMistakes(t *testing.T) {
 		{`domains no_such_table a`, `maddy.conf:2: domains: unknown module: no_such_table (namespace: table)`},
 		{`domains &no_such_block`, `maddy.conf:2: domains: unknown config block: no_such_block`},
 		{`domains tls_policy`, `maddy.conf:2: module tls_policy () doesn't implement module.Table interface`},
-		{"domains file a {\ncolour red\n}", `maddy.conf:3: unexpected directive: colour`},
-		{"domains file a\ndomains file b", `maddy.conf:3: domains is already set at maddy.conf:2`},
+		{"domains file a b {\ncolour red\n}", `maddy.conf:3: unexpected directive: colour`},
+		{"domains file a b\ndomains file a b", `maddy.conf:3: domains is already set at maddy.conf:2`},
+		{`domains file /missing/file`, `maddy.conf:2: domains: stat /missing/file: no such file or directory`},
 	}
-	for _, test := range tests {
+}
+
+// Each mistake, alone in a block, and the exact message.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, test := range mistakes() {
 		t.Run(test.line, func(t *testing.T) {
 			t.Parallel()
 			_, err := load(t, "tls_policy p {\n"+test.line+"\n}\n")
@@ -261,7 +268,8 @@ func TestManualPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := strings.Split(string(text), "```maddyconf\n")[1:]
+	page := strings.ReplaceAll(string(text), "/etc/maddy/domains", "README.md") // a file that exists
+	parts := strings.Split(page, "```maddyconf\n")[1:]
 	if len(parts) == 0 {
 		t.Fatal("no examples")
 	}

@@ -38,10 +38,11 @@ type Module struct {
 	inlineArgs []string
 	log        log.Logger
 
-	policy   *policy.Policy
-	fields   policy.Fields
-	table    module.Table // nil: no `domains` directive
-	stateDir string       // "": maddy's global one
+	policy    *policy.Policy
+	fields    policy.Fields
+	table     module.Table // nil: no `domains` directive
+	tableFile string       // of a table that is a file, else ""
+	stateDir  string       // "": maddy's global one
 
 	keyLock sync.Mutex
 	key     *policy.Key // nil until it was read
@@ -81,7 +82,7 @@ func (m *Module) Init(cfg *config.Map) error {
 	if err != nil {
 		return err
 	}
-	m.policy, m.fields, m.table = b.policy, b.fields, b.table
+	m.policy, m.fields, m.table, m.tableFile = b.policy, b.fields, b.table, b.tableFile
 	// The global directive state_dir, or its default. It is part of the globals
 	// that maddy hands to every block.
 	m.stateDir, _ = cfg.Globals["state_dir"].(string)

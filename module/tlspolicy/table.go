@@ -63,9 +63,9 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	row, err := fetchRow(ctx, m.table, key)
+	row, err := m.fetchRow(ctx, key)
 	if err != nil {
-		m.log.Msg("row of the domains table unusable, deferring", "key", policy.Quote(key), "reason", err.Error())
+		m.log.Msg("row of the domains table unusable, deferring", "key", key, "reason", err.Error())
 		return nil, err
 	}
 	return row, nil
@@ -73,13 +73,16 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 
 // fetchRow asks for the domain's U-labels first, then for its A-labels: people
 // write either.
-func fetchRow(ctx context.Context, table module.Table, key string) (*policy.Block, error) {
+func (m *Module) fetchRow(ctx context.Context, key string) (*policy.Block, error) {
+	if err := fileMissing(m.tableFile); err != nil {
+		return nil, &TableError{Key: key, Err: foreignError{err}}
+	}
 	keys := []string{key}
 	if ascii, err := idna.ToASCII(key); err == nil && ascii != key {
 		keys = append(keys, ascii)
 	}
 	for _, key := range keys {
-		value, found, err := lookup(ctx, table, key)
+		value, found, err := lookup(ctx, m.table, key)
 		if err != nil {
 			return nil, &TableError{Key: key, Err: err}
 		}

@@ -3,6 +3,9 @@ package tlspolicy
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -163,6 +166,27 @@ func TestHangingTable(t *testing.T) {
 	var te *TableError
 	if !errors.As(err, &te) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A file that is gone is no empty table: maddy would say that nobody has a row.
+func TestFileGone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "domains")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := mustLoad(t, "tls_policy p {\ndomains file "+path+"\n}")
+	if _, err := m.Row(context.Background(), "example.com"); err == nil || strings.Contains(err.Error(), "no such file") {
+		t.Errorf("with the file: %v", err) // the path is the row of this test's table
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, err := m.Row(context.Background(), "example.com")
+	var te *TableError
+	if !errors.As(err, &te) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without it: %v", err)
 	}
 }
 
