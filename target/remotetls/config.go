@@ -6,12 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
-	modconfig "github.com/foxcpp/maddy/framework/config/module"
-	tls2 "github.com/foxcpp/maddy/framework/config/tls"
 	"github.com/foxcpp/maddy/framework/log"
 	"golang.org/x/net/idna"
 
@@ -35,11 +33,12 @@ const (
 	maxIdle               = 5000              // connections kept idle in all
 )
 
-// directives is what the block says, before it becomes a delivery.Config.
-type directives struct {
+// settings is what the block says, before it becomes a delivery.Config.
+type settings struct {
 	hostname          string
-	localIP           string
+	localIP           netip.Addr
 	forceIPv4         bool
+	debug             bool
 	tlsClient         *tls.Config
 	policy            *tlspolicy.Module
 	deliveryLog       *deliverylog.Module
@@ -56,47 +55,66 @@ type directives struct {
 	commandTimeout    time.Duration
 	submissionTimeout time.Duration
 	chunking          bool
+
+	seen map[string]config.Node // the directives that the block has
+}
+
+// directives lists everything that the block may hold.
+func (d *settings) directives() []directive {
+	return []directive{
+		{name: "hostname", read: wordDirective("a domain name"), store: &d.hostname, global: true},
+		{name: "local_ip", read: ipDirective, store: &d.localIP, absent: constant(netip.Addr{})},
+		{name: "force_ipv4", read: boolDirective, store: &d.forceIPv4, absent: constant(false)},
+		{name: "debug", read: boolDirective, store: &d.debug, absent: constant(false), global: true},
+		{name: "tls_client", read: tlsClientDirective, store: &d.tlsClient, absent: constant(&tls.Config{}), global: true},
+		{name: "policy", read: tlspolicy.Directive, store: &d.policy, absent: func() (interface{}, error) { return tlspolicy.BuiltIn(), nil }},
+		{name: "delivery_log", read: deliverylog.Directive, store: &d.deliveryLog, absent: func() (interface{}, error) { return deliverylog.Default(), nil }},
+		{name: "resolver", read: resolverDirective, store: &d.resolvers, absent: systemResolvers},
+		{name: "port", read: intDirective(1, 65535), store: &d.port, absent: constant(defaultPort)},
+		{name: "mx_auth", read: mxAuthDirective, store: &d.mxAuth, absent: constant(mxAuth{})},
+		{name: "limits", read: limitsDirective, store: &d.limits, absent: constant[interface{}](nil)},
+		{name: "requiretls_override", read: boolDirective, store: &d.requireOverride, absent: constant(true)},
+		{name: "relaxed_requiretls", read: boolDirective, store: &d.relaxedREQUIRETLS, absent: constant(true)},
+		{name: "conn_reuse_limit", read: intDirective(0, 1_000_000), store: &d.reuseLimit, absent: constant(defaultReuseLimit)},
+		{name: "conn_max_idle_count", read: intDirective(0, maxIdle), store: &d.idlePerHost, absent: constant(defaultIdlePerHost)},
+		{name: "conn_max_idle_time", read: secondsDirective, store: &d.idleTime, absent: constant(defaultIdleTime)},
+		{name: "connect_timeout", read: timeoutDirective, store: &d.connectTimeout, absent: constant(defaultConnectTimeout)},
+		{name: "command_timeout", read: timeoutDirective, store: &d.commandTimeout, absent: constant(time.Duration(0))},
+		{name: "submission_timeout", read: timeoutDirective, store: &d.submissionTimeout, absent: constant(time.Duration(0))},
+		{name: "chunking", read: boolDirective, store: &d.chunking, absent: constant(true)},
+	}
 }
 
 // parse reads the block. Errors name file and line, the word and the choices.
 func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Config, error) {
-	var d directives
-	cfg.String("hostname", true, true, "", &d.hostname)
-	cfg.String("local_ip", false, false, "", &d.localIP)
-	cfg.Bool("force_ipv4", false, false, &d.forceIPv4)
-	cfg.Bool("debug", true, false, &logger.Debug)
-	cfg.Custom("tls_client", true, false, func() (interface{}, error) { return &tls.Config{}, nil }, placed(tls2.TLSClientBlock), &d.tlsClient)
-	cfg.Custom("policy", false, false, func() (interface{}, error) { return tlspolicy.BuiltIn(), nil }, tlspolicy.Directive, &d.policy)
-	cfg.Custom("delivery_log", false, false, func() (interface{}, error) { return deliverylog.Default(), nil }, deliverylog.Directive, &d.deliveryLog)
-	cfg.Custom("resolver", false, false, systemResolvers, resolverDirective, &d.resolvers)
-	cfg.Custom("port", false, false, constant(defaultPort), intDirective(1, 65535), &d.port)
-	cfg.Custom("mx_auth", false, false, func() (interface{}, error) { return mxAuth{}, nil }, mxAuthDirective, &d.mxAuth)
-	cfg.Custom("limits", false, false, func() (interface{}, error) { return nil, nil }, placed(limitsDirective), &d.limits)
-	cfg.Bool("requiretls_override", false, true, &d.requireOverride)
-	cfg.Bool("relaxed_requiretls", false, true, &d.relaxedREQUIRETLS)
-	cfg.Custom("conn_reuse_limit", false, false, constant(defaultReuseLimit), intDirective(0, 1_000_000), &d.reuseLimit)
-	cfg.Custom("conn_max_idle_count", false, false, constant(defaultIdlePerHost), intDirective(0, maxIdle), &d.idlePerHost)
-	cfg.Custom("conn_max_idle_time", false, false, constant(defaultIdleTime), secondsDirective, &d.idleTime)
-	cfg.Custom("connect_timeout", false, false, constant(defaultConnectTimeout), timeoutDirective, &d.connectTimeout)
-	cfg.Custom("command_timeout", false, false, constant(time.Duration(0)), timeoutDirective, &d.commandTimeout)
-	cfg.Custom("submission_timeout", false, false, constant(time.Duration(0)), timeoutDirective, &d.submissionTimeout)
-	cfg.Bool("chunking", false, true, &d.chunking)
-	if _, err := cfg.Process(); err != nil {
+	var d settings
+	all := d.directives()
+	var err error
+	if d.seen, err = checkNames(cfg.Block, all); err != nil {
 		return nil, err
 	}
+	for _, x := range all {
+		cfg.Custom(x.name, x.global, x.absent == nil, x.absent, x.read, x.store)
+	}
+	if _, err := cfg.Process(); err != nil {
+		return nil, placed(cfg.Block, err)
+	}
+	logger.Debug = d.debug
 	return d.engineConfig(cfg.Block, instName, *logger)
 }
 
 // engineConfig checks what belongs together and fills the engine's structure.
-func (d *directives) engineConfig(block config.Node, instName string, logger log.Logger) (*delivery.Config, error) {
-	// RFC 6531, section 3.7.1.
-	hostname, err := idna.ToASCII(d.hostname)
-	if err != nil {
-		return nil, config.NodeErr(block, "hostname: %q cannot be written in A-labels: %v", d.hostname, err)
+func (d *settings) engineConfig(block config.Node, instName string, logger log.Logger) (*delivery.Config, error) {
+	hostname, ok := heloName(d.hostname)
+	if !ok {
+		place := block // of the directive, unless it is the global one
+		if node, here := d.seen["hostname"]; here {
+			place = node
+		}
+		return nil, config.NodeErr(place, "hostname: unexpected %q, expected a domain name", d.hostname)
 	}
-	dial, err := d.dialer(block)
-	if err != nil {
-		return nil, err
+	if d.forceIPv4 && d.localIP.Is6() {
+		return nil, config.NodeErr(d.seen["local_ip"], "local_ip: unexpected %q, expected an IPv4 address because of force_ipv4", d.localIP)
 	}
 	return &delivery.Config{
 		Module:            instName,
@@ -106,7 +124,7 @@ func (d *directives) engineConfig(block config.Node, instName string, logger log
 		Fields:            d.policy.Fields(),
 		Key:               d.policy.OverrideKey,
 		Routes:            route.NewResolver(d.resolvers),
-		Dial:              dial,
+		Dial:              d.dialer(),
 		IPv4Only:          d.forceIPv4,
 		TLS:               d.tlsClient,
 		Limits:            d.limits,
@@ -131,97 +149,26 @@ func (d *directives) engineConfig(block config.Node, instName string, logger log
 }
 
 // dialer connects from local_ip if there is one.
-func (d *directives) dialer(block config.Node) (func(context.Context, string, string) (net.Conn, error), error) {
+func (d *settings) dialer() func(context.Context, string, string) (net.Conn, error) {
 	var nd net.Dialer
-	if d.localIP != "" {
-		ip, err := netip.ParseAddr(d.localIP)
-		if err != nil {
-			return nil, config.NodeErr(block, "local_ip: unexpected %q, expected an IP address", d.localIP)
+	if d.localIP.IsValid() {
+		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(d.localIP, 0))
+	}
+	return nd.DialContext
+}
+
+// heloName returns a host name as the argument of EHLO: in A-labels (RFC 6531,
+// section 3.7.1), and nothing in it that could end the command.
+func heloName(name string) (string, bool) {
+	ascii, err := idna.ToASCII(name)
+	if err != nil || len(ascii) > 255 || strings.Trim(ascii, "-._[]:") == "" {
+		return "", false
+	}
+	for _, c := range []byte(ascii) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && !strings.ContainsRune("-._[]:", rune(c)) {
+			return "", false
 		}
-		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))
 	}
-	return nd.DialContext, nil
-}
-
-func constant[T any](v T) func() (interface{}, error) {
-	return func() (interface{}, error) { return v, nil }
-}
-
-func systemResolvers() (interface{}, error) {
-	return route.SystemServers()
-}
-
-func resolverDirective(_ *config.Map, node config.Node) (interface{}, error) {
-	if len(node.Args) == 0 || len(node.Children) != 0 {
-		return nil, config.NodeErr(node, "resolver: expected at least one host[:port]")
-	}
-	servers, err := route.ParseServers(node.Args)
-	if err != nil {
-		return nil, config.NodeErr(node, "resolver: %v", err)
-	}
-	return servers, nil
-}
-
-func limitsDirective(m *config.Map, node config.Node) (interface{}, error) {
-	var l delivery.Limits
-	if err := modconfig.GroupFromNode("limits", node.Args, node, m.Globals, &l); err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-// oneArg returns the only argument of a directive without a block.
-func oneArg(node config.Node, expected string) (string, error) {
-	if len(node.Args) != 1 || len(node.Children) != 0 {
-		return "", config.NodeErr(node, "%s: expected %s", node.Name, expected)
-	}
-	return node.Args[0], nil
-}
-
-// intDirective reads a number between lowest and highest.
-func intDirective(lowest, highest int) func(*config.Map, config.Node) (interface{}, error) {
-	expected := "a number from " + strconv.Itoa(lowest) + " to " + strconv.Itoa(highest)
-	return func(_ *config.Map, node config.Node) (interface{}, error) {
-		arg, err := oneArg(node, expected)
-		if err != nil {
-			return nil, err
-		}
-		n, err := strconv.Atoi(arg)
-		if err != nil || n < lowest || n > highest {
-			return nil, config.NodeErr(node, "%s: unexpected %q, expected %s", node.Name, arg, expected)
-		}
-		return n, nil
-	}
-}
-
-// timeoutDirective reads a duration longer than nothing.
-func timeoutDirective(_ *config.Map, node config.Node) (interface{}, error) {
-	const expected = "a duration such as 30s or 5m"
-	arg, err := oneArg(node, expected)
-	if err != nil {
-		return nil, err
-	}
-	dur, err := time.ParseDuration(arg)
-	if err != nil || dur <= 0 {
-		return nil, config.NodeErr(node, "%s: unexpected %q, expected %s", node.Name, arg, expected)
-	}
-	return dur, nil
-}
-
-// secondsDirective reads what target.remote reads, a number of seconds, and
-// durations as well.
-func secondsDirective(_ *config.Map, node config.Node) (interface{}, error) {
-	const expected = "a number of seconds, or a duration such as 150s"
-	arg, err := oneArg(node, expected)
-	if err != nil {
-		return nil, err
-	}
-	dur, err := time.ParseDuration(arg)
-	if n, atoiErr := strconv.Atoi(arg); atoiErr == nil {
-		dur, err = time.Duration(n)*time.Second, nil
-	}
-	if err != nil || dur < 0 || dur > 24*time.Hour {
-		return nil, config.NodeErr(node, "%s: unexpected %q, expected %s", node.Name, arg, expected)
-	}
-	return dur, nil
+	return ascii, true
 }

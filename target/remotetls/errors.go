@@ -3,7 +3,8 @@ package remotetls
 import (
 	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -64,13 +65,14 @@ func forQueue(err error) error {
 
 // together makes one result out of many for a caller that can pass on only one.
 // A temporary failure wins, because a message that is sent twice is better than
-// one that is lost; the text says so.
+// one that is lost; the text says so. Codes are those of the failure that wins.
 func together(errs map[string]error) error {
 	var (
 		worst  *delivery.Failure
 		failed []string
 	)
-	for rcpt, err := range errs {
+	for _, rcpt := range slices.Sorted(maps.Keys(errs)) {
+		err := errs[rcpt]
 		if err == nil {
 			continue
 		}
@@ -89,17 +91,15 @@ func together(errs map[string]error) error {
 	if len(errs) == 1 {
 		return toMaddy(worst)
 	}
-	sort.Strings(failed)
 	combined := &exterrors.SMTPError{
-		Code: 550, EnhancedCode: exterrors.EnhancedCode{5, 0, 0},
-		Message:    fmt.Sprintf("Not delivered to %d of %d recipients", len(failed), len(errs)),
+		Code: worst.Code, EnhancedCode: exterrors.EnhancedCode(worst.Enhanced),
+		Message:    fmt.Sprintf("Not delivered to %d of %d recipients: %s", len(failed), len(errs), worst.Message),
 		TargetName: name,
 		Err:        errors.New(worst.Error()),
 		Misc:       map[string]interface{}{"failed_rcpts": strings.Join(failed, " "), "tls_reason": string(worst.Reason)},
 	}
-	if worst.Temporary() {
-		combined.Code, combined.EnhancedCode = 451, exterrors.EnhancedCode{4, 0, 0}
-		combined.Message += ", another attempt may result in duplicates for the others"
+	if worst.Temporary() && len(failed) < len(errs) {
+		combined.Message += "; another attempt may result in duplicates for the others"
 	}
 	return combined
 }

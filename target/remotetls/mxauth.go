@@ -1,10 +1,8 @@
 package remotetls
 
 import (
-	"slices"
 	"strings"
 
-	parser "github.com/foxcpp/maddy/framework/cfgparser"
 	"github.com/foxcpp/maddy/framework/config"
 
 	"tlscontrol/internal/tlsplan"
@@ -19,6 +17,9 @@ type mxAuth struct {
 func mxAuthDirective(_ *config.Map, node config.Node) (interface{}, error) {
 	if len(node.Args) != 0 {
 		return nil, config.NodeErr(node, "mx_auth: %q is not supported yet, expected a block", strings.Join(node.Args, " "))
+	}
+	if node.Children == nil {
+		return nil, config.NodeErr(node, "mx_auth: expected a block")
 	}
 	var (
 		m    mxAuth
@@ -38,6 +39,10 @@ func mxAuthDirective(_ *config.Map, node config.Node) (interface{}, error) {
 		case "dane", "mtasts", "dnssec", "sts_preload":
 			return nil, config.NodeErr(child, "mx_auth: %s is not supported yet, expected local_policy", child.Name)
 		case "debug":
+			// Read as maddy reads it, which makes no use of it either.
+			if _, err := boolDirective(nil, child); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, config.NodeErr(child, "mx_auth: unexpected %q, expected local_policy", child.Name)
 		}
@@ -46,11 +51,14 @@ func mxAuthDirective(_ *config.Map, node config.Node) (interface{}, error) {
 }
 
 // localPolicy reads the block with maddy's defaults: a block without
-// min_tls_level demands encryption.
+// min_tls_level demands encryption, and "off" is what maddy's manual says it is.
 func localPolicy(node config.Node) (tlsplan.Level, error) {
 	level := string(tlsplan.LevelEncrypted)
+	if len(node.Args) == 1 && node.Args[0] == "off" && node.Children == nil {
+		return tlsplan.LevelNone, nil
+	}
 	if len(node.Args) != 0 {
-		return "", config.NodeErr(node, "local_policy: unexpected %q, expected a block", node.Args[0])
+		return "", config.NodeErr(node, "local_policy: unexpected %q, expected a block or off", node.Args[0])
 	}
 	seen := make(map[string]bool)
 	for _, child := range node.Children {
@@ -78,28 +86,4 @@ func localPolicy(node config.Node) (tlsplan.Level, error) {
 		}
 	}
 	return tlsplan.Level(level), nil
-}
-
-// oneOf returns the argument of a directive if it is one of the choices.
-func oneOf(node config.Node, choices ...string) (string, error) {
-	expected := strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
-	arg, err := oneArg(node, expected)
-	if err != nil {
-		return "", err
-	}
-	if !slices.Contains(choices, arg) {
-		return "", config.NodeErr(node, "%s: unexpected %q, expected %s", node.Name, arg, expected)
-	}
-	return arg, nil
-}
-
-// placed gives errors of maddy's own helpers the file and line they lack.
-func placed(read func(*config.Map, config.Node) (interface{}, error)) func(*config.Map, config.Node) (interface{}, error) {
-	return func(m *config.Map, node config.Node) (interface{}, error) {
-		v, err := read(m, node)
-		if err != nil && !strings.HasPrefix(err.Error(), node.File+":") {
-			err = parser.NodeErr(node, "%s: %v", node.Name, err)
-		}
-		return v, err
-	}
 }

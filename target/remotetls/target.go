@@ -8,13 +8,14 @@ package remotetls
 
 import (
 	"context"
-	"fmt"
 	"net"
+	"sync"
 
 	"github.com/foxcpp/maddy/framework/address"
 	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/dns"
 	"github.com/foxcpp/maddy/framework/exterrors"
+	"github.com/foxcpp/maddy/framework/hooks"
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
 
@@ -31,23 +32,27 @@ func init() {
 
 // Target implements module.DeliveryTarget.
 type Target struct {
-	instName string
-	log      log.Logger
-	engine   *delivery.Engine
+	instName   string
+	inlineArgs []string
+	log        log.Logger
+	engine     *delivery.Engine
+
+	// started is done with the first message.
+	started sync.Once
 }
 
 var _ module.DeliveryTarget = (*Target)(nil)
 
 // New makes a target that Init will configure.
 func New(_, instName string, _, inlineArgs []string) (module.Module, error) {
-	if len(inlineArgs) != 0 {
-		return nil, fmt.Errorf("target.%s: unexpected arguments %q: the block takes none", name, inlineArgs)
-	}
-	return &Target{instName: instName, log: log.Logger{Name: name}}, nil
+	return &Target{instName: instName, inlineArgs: inlineArgs, log: log.Logger{Name: name}}, nil
 }
 
 // Init reads the configuration block and starts the engine.
 func (t *Target) Init(cfg *config.Map) error {
+	if len(t.inlineArgs) != 0 {
+		return config.NodeErr(cfg.Block, "%s: unexpected %q, expected a block", name, t.inlineArgs[0])
+	}
 	settings, err := parse(cfg, t.instName, &t.log)
 	if err != nil {
 		return err
@@ -72,6 +77,9 @@ func (t *Target) Close() error {
 
 // Start implements module.DeliveryTarget.
 func (t *Target) Start(_ context.Context, meta *module.MsgMetadata, mailFrom string) (module.Delivery, error) {
+	// Hooks run in reverse order. One added now, when all modules stand, runs
+	// before the queue is closed, which waits for its deliveries.
+	t.started.Do(func() { hooks.AddHook(hooks.EventShutdown, t.engine.BeginClose) })
 	d := &messageDelivery{
 		target:     t,
 		quarantine: func() bool { return meta.Quarantine },
