@@ -1,0 +1,160 @@
+package tests
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/textproto"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tlscontrol/internal/mailtest"
+)
+
+// messageIDs is the set of Message-Id fields of what arrived at a host.
+func messageIDs(m *mailtest.MX) map[string]bool {
+	ids := make(map[string]bool)
+	for _, message := range m.Messages() {
+		header, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(message.Data))).ReadMIMEHeader()
+		ids[header.Get("Message-Id")] = true
+	}
+	return ids
+}
+
+// TestKill9LosesNothing: two hundred messages are accepted; the process is killed
+// while it delivers them; the next one delivers what is left. Some may come
+// twice, none is lost.
+func TestKill9LosesNothing(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	ca, err := mailtest.NewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := certificate(t, ca, mailtest.Good, host(0))
+	slow := b
+	slow.Delay = 250 * time.Millisecond
+	s := newServerCA(t, ca, slow)
+	s.config(blocks{policy: "require_tls yes", queue: "max_parallelism 10"})
+	s.start()
+	var senders sync.WaitGroup
+	for range 10 {
+		senders.Go(func() {
+			for range n / 10 {
+				if err := s.submit(mail{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	s.eventually("some are delivered", func() bool { return s.mx[0].Delivered() >= 20 })
+	s.kill()
+	// What was on the wire when the process died may still be booked.
+	s.eventually("connections end", func() bool {
+		for _, session := range s.mx[0].Sessions() {
+			if !session.Closed {
+				return false
+			}
+		}
+		return true
+	})
+	if before := len(messageIDs(s.mx[0])); before >= n {
+		t.Fatalf("all %d messages had arrived before the kill", before)
+	}
+	s.mx[0].Set(b)
+	s.start()
+	s.eventually("nothing is left in the queue", func() bool { return len(s.pending()) == 0 })
+	if got := len(messageIDs(s.mx[0])); got != n {
+		t.Errorf("%d of %d messages arrived", got, n)
+	}
+	s.neverInClear()
+}
+
+// TestKill9BetweenReplyAndCommit: the host has taken the message, and the process
+// dies before the queue knows: before the 250 came, or right behind it. The
+// message comes again, rather than never.
+func TestKill9BetweenReplyAndCommit(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		behaviour mailtest.Behaviour
+		log       string
+		// taken tells that the process is to be killed now.
+		taken func(s *server) bool
+	}{
+		{"250 on its way", mailtest.Behaviour{Delay: 500 * time.Millisecond}, "", func(s *server) bool {
+			return s.mx[0].Delivered() == 1
+		}},
+		{"connection reset behind the 250", answering("body", "ok-reset"), "", func(s *server) bool {
+			return s.mx[0].Delivered() == 1
+		}},
+		// The document goes to all outputs, and the queue is told when they have it:
+		// one that is full holds that up for a while, in which the other one tells that
+		// the 250 was read.
+		{"250 read", mailtest.Behaviour{}, "output file {dir}/pipe", func(s *server) bool {
+			return len(wholeLines(s.T, s.path("deliveries.jsonl"))) == 1
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, tt.behaviour)
+			if tt.log != "" {
+				fullPipe(t, s.path("pipe"))
+			}
+			s.config(blocks{endpoints: twoDoors, log: tt.log})
+			s.start()
+			s.mustSubmit(mail{anonymous: true, port: atQueue})
+			s.eventually("the message is taken", func() bool { return tt.taken(s) })
+			s.kill()
+			left := len(s.pending())
+			if left != 1 && tt.name != "connection reset behind the 250" {
+				t.Fatal("the queue knew already")
+			}
+			s.mx[0].Set(mailtest.Behaviour{})
+			s.config(blocks{endpoints: twoDoors})
+			s.start()
+			s.eventually("nothing is left in the queue", func() bool { return len(s.pending()) == 0 })
+			if got := len(s.mx[0].Messages()); got != 1+left || len(messageIDs(s.mx[0])) != 1 {
+				t.Errorf("the message arrived %d times, want %d", got, 1+left)
+			}
+			for _, d := range s.documents(left) {
+				if d.status() != "delivered 250" {
+					t.Errorf("document %v", d)
+				}
+			}
+		})
+	}
+}
+
+// fullPipe makes a named pipe that takes not one octet more, as long as the test
+// runs.
+func fullPipe(t *testing.T, path string) {
+	t.Helper()
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skipf("SKIPPED: no named pipes here: %v", err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pipe.Close() })
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{64 << 10, 1} {
+		if err := raw.Control(func(fd uintptr) {
+			for block := make([]byte, size); ; {
+				if _, err := syscall.Write(int(fd), block); err != nil {
+					return
+				}
+			}
+		}); err != nil {
+			t.Fatal(fmt.Errorf("filling %s: %w", path, err))
+		}
+	}
+}
