@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-message/textproto"
-
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/mailtest"
 	"tlscontrol/internal/policy"
@@ -320,8 +318,7 @@ func (w *world) eventually(what string, holds func() bool) {
 }
 
 func headerWith(m *delivery.Message, fields ...string) *delivery.Message {
-	var h textproto.Header
-	h = m.Header.Copy()
+	h := m.Header.Copy()
 	for i := 0; i < len(fields); i += 2 {
 		h.Add(fields[i], fields[i+1])
 	}

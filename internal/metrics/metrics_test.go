@@ -249,7 +249,8 @@ func TestRegisterTwice(t *testing.T) {
 
 func TestDefault(t *testing.T) {
 	t.Parallel()
-	if Default() == nil || Default() != Default() {
+	first, second := Default(), Default()
+	if first == nil || first != second {
 		t.Error("Default is not one and the same")
 	}
 }
