@@ -1,6 +1,10 @@
 package smtpwire
 
-import "strconv"
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
 
 // run sends the transaction in the way that suits the server and the message.
 func (x *exchange) run() {
@@ -78,6 +82,7 @@ func (x *exchange) stream() {
 		}
 		if done {
 			out = append(out, ".\r\n"...)
+			x.written = true
 		}
 		if err := x.c.writeBody(out); err != nil {
 			x.writeFailed(StageBody, err)
@@ -92,12 +97,12 @@ func (x *exchange) stream() {
 // recipient accepted the server refuses the chunk (RFC 3030, section 2).
 func (x *exchange) bdatSmall(n int) {
 	write := func(commands []byte) error {
-		x.closing, x.chunked = true, true
+		x.closing, x.chunked, x.written = true, true, true
 		commands = appendBDAT(commands, n, true)
 		return x.c.writeBehind(x.buf.out[:headRoom+n], commands)
 	}
 	last := write
-	if namesRecipient(x.buf.out[headRoom : headRoom+n]) {
+	if x.t.EnvelopeFirst || namesRecipient(x.buf.out[headRoom:headRoom+n]) {
 		last = x.command
 	}
 	if !x.envelope(last) {
@@ -145,7 +150,7 @@ func (x *exchange) bdatLarge(start []byte) {
 				return
 			}
 		}
-		x.chunked = true
+		x.chunked, x.written = true, done
 		line := appendBDAT(x.c.out[:0], len(out), done)
 		if err := x.c.writeBehind(buf[:headRoom+len(out)], line); err != nil {
 			x.writeFailed(StageBody, err)
@@ -184,10 +189,40 @@ func (x *exchange) final() {
 	case code >= 400:
 		x.refuse(StageFinal)
 	case x.accepted > 0:
+		final := x.c.rr.reply()
+		if x.chunked && !x.surplusPositive() {
+			return
+		}
 		x.delivered = true
-		x.res.Final = x.c.rr.reply()
+		x.res.Final = final
 	}
 }
+
+// surplusPositive looks whether there are more replies than commands. Then one of
+// them was not ours, and the one that was read as the final one may have been
+// that to a RCPT. If all are positive the message was accepted in any case, and
+// only the session is over; if not, or if they cannot be read, it is not known.
+func (x *exchange) surplusPositive() bool {
+	for range maxSurplus {
+		if err := x.c.quiet(); !errors.Is(err, ErrProtocol) {
+			return true
+		}
+		x.surplus = true
+		code, err := x.c.read(min(salvage, x.c.cfg.Timeouts.Final))
+		if err == nil && code/100 != 2 {
+			err = fmt.Errorf("%w: more replies than commands, one of them %d", ErrProtocol, code)
+		}
+		if err != nil {
+			x.broke(StageFinal, nil, err)
+			return false
+		}
+	}
+	x.broke(StageFinal, nil, fmt.Errorf("%w: more replies than commands", ErrProtocol))
+	return false
+}
+
+// maxSurplus is how many replies too many are read.
+const maxSurplus = 100
 
 // appendBDAT appends a BDAT command (RFC 3030, section 2).
 func appendBDAT(b []byte, n int, last bool) []byte {

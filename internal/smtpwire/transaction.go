@@ -27,6 +27,9 @@ type Transaction struct {
 	RequireTLS bool   // send REQUIRETLS (RFC 8689); the caller checked that it is offered
 	Return     string // RET: "", "FULL" or "HDRS"; used where DSN is offered
 	EnvelopeID string // ENVID, not yet encoded; used where DSN is offered
+	// EnvelopeFirst keeps the message back until the envelope is answered, where
+	// it could go out in the same flight.
+	EnvelopeFirst bool
 
 	Header []byte // with the empty line that ends it
 	// Content opens what follows the header. It is called at most once, and not
@@ -50,11 +53,13 @@ type Result struct {
 	// Err is not nil, and an *Error, if the session broke and was closed.
 	Err error
 	// Replied is false if the session broke before one byte of a reply to this
-	// transaction came: then the server cannot have taken the message, and the
-	// connection was probably stale. A 421 in place of the reply to MAIL on a
-	// session that was used before is its good-bye to an idle client, not a reply
-	// to this transaction. Not meaningful while Err is nil.
+	// transaction came: the connection was probably stale. A 421 in place of the
+	// reply to MAIL on a session that was used before is its good-bye to an idle
+	// client, not a reply to this transaction. Not meaningful while Err is nil.
 	Replied bool
+	// Written tells that the last of the message was on its way, so that the
+	// server may have taken it although no final reply came.
+	Written bool
 	// Clean tells that another Send may follow without Reset. After a refused
 	// chunk the session is closed and Reset fails.
 	Clean bool
@@ -87,6 +92,8 @@ type exchange struct {
 	accepted    int  // recipients that got 2xx
 	closing     bool // DATA or BDAT LAST is out, its reply still to be read
 	chunked     bool // BDAT was written
+	written     bool // and its last octet, or the final dot
+	surplus     bool // there were more replies than commands
 	delivered   bool // the final 2xx was read
 }
 
@@ -103,8 +110,8 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 		// Nobody is left without a status, whatever was forgotten above.
 		x.settle(&Error{Stage: StageFinal, Err: ErrClosed})
 	}
-	if x.chunked && !x.delivered {
-		c.broken = true // see smuggle.go
+	if x.chunked && !x.delivered || x.surplus {
+		c.broken = true // see smuggle.go, surplusPositive
 		_ = c.Close()
 	}
 	if x.sent {
@@ -116,6 +123,7 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 	}
 	x.res.Clean = c.clean && !c.broken && x.res.Err == nil
 	x.res.Replied = c.rr.got && !x.stale
+	x.res.Written = x.written
 	return x.res
 }
 
@@ -151,11 +159,21 @@ func (x *exchange) prepare(ctx context.Context) bool {
 	if err := ctx.Err(); err != nil {
 		return x.reject(fmt.Errorf("interrupted: %w", err))
 	}
+	if x.reused {
+		if err := c.quiet(); err != nil {
+			x.broke(StageMail, nil, err)
+			return false
+		}
+	}
 	if max := c.ext.Size(); max > 0 && t.Size > max {
 		return x.reject(fmt.Errorf("%w: %d of %d octets", ErrTooLarge, t.Size, max))
 	}
 	x.dsn = c.ext.Has("DSN")
-	x.res.UTF8 = t.UTF8 && c.ext.Has("SMTPUTF8")
+	x.res.UTF8 = c.ext.Has("SMTPUTF8") && (t.UTF8 || t.localUTF8())
+	if t.UTF8 && !x.res.UTF8 && !isASCII(string(t.Header)) {
+		// RFC 6531, section 3.2: an internationalised header goes nowhere else.
+		return x.reject(ErrUTF8)
+	}
 	if err := x.sender(); err != nil {
 		return x.reject(err)
 	}
@@ -169,6 +187,18 @@ func (x *exchange) prepare(ctx context.Context) bool {
 		x.rcpts = append(x.rcpts, wireRcpt{i, addr})
 	}
 	return len(x.rcpts) > 0
+}
+
+// localUTF8 reports whether an address cannot be written in ASCII, whatever is
+// done to its domain.
+func (t *Transaction) localUTF8() bool {
+	international := func(addr string) bool { return !isASCII(addr[:strings.LastIndexByte(addr, '@')+1]) }
+	for i := range t.Recipients {
+		if international(t.Recipients[i].Address) {
+			return true
+		}
+	}
+	return international(t.From)
 }
 
 // reject fails all recipients before a byte is sent; the session goes on.

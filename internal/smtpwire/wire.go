@@ -60,6 +60,15 @@ func (c *Conn) deadline(d time.Duration) {
 	}
 }
 
+// noDeadline takes the deadline away, unless the context has ended all waits.
+func (c *Conn) noDeadline() {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	if !c.watch.cancelled {
+		c.raw.SetDeadline(time.Time{})
+	}
+}
+
 // write sends b within d.
 func (c *Conn) write(b []byte, d time.Duration) error {
 	c.deadline(d)

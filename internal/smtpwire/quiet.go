@@ -1,0 +1,39 @@
+package smtpwire
+
+import (
+	"fmt"
+	"io"
+)
+
+// quiet reports an error unless the server has kept silent since its last reply.
+// On a session that was used before, a reply that nobody asked for would be
+// taken for that to MAIL, each later one for its predecessor's, and in the end the
+// reply to a RCPT for that to the message. What has arrived may be in three
+// places: our buffer, the TLS layer's, and the socket's.
+func (c *Conn) quiet() error {
+	if c.br.Buffered() > 0 {
+		return fmt.Errorf("%w: unsolicited reply", ErrProtocol)
+	}
+	switch n, err := pending(c.raw); {
+	case err != nil:
+		return err
+	case n > 0:
+		return fmt.Errorf("%w: unsolicited bytes", ErrProtocol)
+	}
+	if c.tls == nil {
+		return nil
+	}
+	// A read that may not wait gets what the TLS layer has read ahead, and a
+	// time-out if that is nothing, which does no harm to the session.
+	c.raw.SetReadDeadline(past)
+	defer c.noDeadline()
+	if _, err := c.br.Peek(1); err == nil {
+		return fmt.Errorf("%w: unsolicited reply", ErrProtocol)
+	} else if !isTimeout(err) {
+		return err
+	}
+	return nil
+}
+
+// errGone is that of a session which the server has ended meanwhile.
+var errGone = fmt.Errorf("closed by the server: %w", io.EOF)

@@ -1,0 +1,190 @@
+package smtpwire
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// takeOne is a server that takes one message in one flight, with or without TLS,
+// calls before, sends its final reply, and then does what after says.
+func takeOne(t *testing.T, nc net.Conn, encrypted bool, before func(), final string, after func(net.Conn)) {
+	t.Helper()
+	br := bufio.NewReader(nc)
+	line := func() string {
+		s, err := br.ReadString('\n')
+		if err != nil {
+			return ""
+		}
+		return s
+	}
+	ehlo := "250-mx\r\n250-STARTTLS\r\n250-PIPELINING\r\n250 CHUNKING\r\n"
+	io.WriteString(nc, "220 mx\r\n")
+	line()
+	io.WriteString(nc, ehlo)
+	if encrypted {
+		line()
+		io.WriteString(nc, "220 go\r\n")
+		tc := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{testCert()}})
+		nc, br = tc, bufio.NewReader(tc)
+		line()
+		io.WriteString(nc, ehlo)
+	}
+	for s := line(); !strings.HasPrefix(s, "BDAT"); s = line() {
+		if s == "" {
+			return
+		}
+	}
+	io.ReadFull(br, make([]byte, 22))
+	io.WriteString(nc, "250 ok\r\n250 ok\r\n")
+	before()
+	io.WriteString(nc, final)
+	after(nc)
+	// Whatever the client sends now would be another transaction.
+	if s := line(); strings.HasPrefix(s, "MAIL") {
+		t.Error("the client went on")
+	}
+	nc.Close()
+}
+
+// A session on which the server spoke unasked, or which it has ended, carries no
+// further message; it is known before a word of it is said.
+func TestQuietBetweenMessages(t *testing.T) {
+	t.Parallel()
+	const taken, stray = "250 2.0.0 taken\r\n", "250 2.0.0 once more\r\n"
+	for _, test := range []struct {
+		name   string
+		packed bool // all in one packet
+		final  string
+		after  func(net.Conn)
+	}{
+		{"a late reply", false, taken, func(nc net.Conn) { io.WriteString(nc, stray) }},
+		{"a reply at once", false, taken + stray, func(net.Conn) {}},
+		{"a reply in the same packet", true, taken, func(nc net.Conn) { io.WriteString(nc, stray) }},
+		{"end of connection", false, taken, func(nc net.Conn) { nc.Close() }},
+	} {
+		for _, encrypted := range []bool{false, true} {
+			name := test.name
+			if encrypted {
+				name += ", TLS"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				ctx := context.Background()
+				client, nc := pipe(t)
+				srv := &corked{Conn: nc}
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					takeOne(t, srv, encrypted, func() { srv.held = test.packed }, test.final, func(nc net.Conn) {
+						test.after(nc)
+						srv.flush()
+					})
+				}()
+				c := open(t, client, patient())
+				if encrypted {
+					if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if r := c.Send(ctx, transaction("b@example.net")); r.Recipients[0].Err != nil {
+					t.Fatal(r.Recipients[0].Err)
+				}
+				for deadline := time.Now().Add(hangs); c.quiet() == nil; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatal("nothing was noticed")
+					}
+				}
+				r := c.Send(ctx, transaction("b@example.net"))
+				if r.Err == nil || r.Recipients[0].Err == nil || r.Replied || r.Written {
+					t.Errorf("result %+v", r)
+				}
+				<-done
+			})
+		}
+	}
+}
+
+// A server that answers RCPT twice makes every later reply stand for its
+// predecessor. If one of all of them is a refusal nothing was delivered.
+func TestSurplusReplies(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ final, want string }{
+		{"250 2.1.5 once more\r\n554 5.7.1 refused\r\n", "final: protocol error: more replies than commands, one of them 554"},
+		{"250 2.1.5 once more\r\n250 2.0.0 taken\r\n", "ok"},
+		{"250 2.0.0 taken\r\ngarbage\r\n", "final: protocol error: no reply code"},
+		{strings.Repeat("250 ok\r\n", 2*maxSurplus), "final: protocol error: more replies than commands"},
+	} {
+		for _, encrypted := range []bool{false, true} {
+			ctx := context.Background()
+			client, nc := pipe(t)
+			srv := &corked{Conn: nc}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				takeOne(t, srv, encrypted, func() { srv.held = true }, test.final, func(net.Conn) { srv.flush() })
+			}()
+			c := open(t, client, patient())
+			if encrypted {
+				if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := c.Send(ctx, transaction("b@example.net"))
+			if got := fates(r)[0]; !strings.HasPrefix(got, test.want) || r.Clean || c.Reset(ctx) == nil {
+				t.Errorf("%q: %s, %+v", test.final, got, r)
+			}
+			<-done
+		}
+	}
+}
+
+// Looking does not hurt a session that is well.
+func TestQuietSession(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	_, dial := peer(t)
+	c := open(t, dial(), patient())
+	if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if r := c.Send(ctx, transaction("b@example.net")); r.Err != nil || r.Recipients[0].Err != nil {
+			t.Fatalf("result %+v", r)
+		}
+		for range 3 {
+			if err := c.quiet(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// hangs ends a test that would hang.
+const hangs = 30 * time.Second
+
+// corked holds back what is written while held is set, so that several TLS
+// records leave in one packet.
+type corked struct {
+	net.Conn
+	held bool
+	kept []byte
+}
+
+func (c *corked) Write(b []byte) (int, error) {
+	if !c.held {
+		return c.Conn.Write(b)
+	}
+	c.kept = append(c.kept, b...)
+	return len(b), nil
+}
+
+func (c *corked) flush() {
+	c.held = false
+	_, _ = c.Conn.Write(c.kept)
+}
