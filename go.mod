@@ -4,10 +4,8 @@ go 1.25.0
 
 require (
 	github.com/emersion/go-message v0.18.2
-	github.com/emersion/go-msgauth v0.6.8
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6
 	github.com/emersion/go-smtp v0.21.3
-	github.com/foxcpp/go-mockdns v1.1.0
 	github.com/foxcpp/maddy v0.8.2
 	github.com/google/go-cmp v0.6.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
@@ -20,7 +18,11 @@ require (
 	golang.org/x/net v0.34.0
 	golang.org/x/sync v0.10.0
 	golang.org/x/term v0.28.0
-	golang.org/x/text v0.21.0
+)
+
+require (
+	github.com/emersion/go-msgauth v0.6.8 // indirect
+	golang.org/x/text v0.21.0 // indirect
 )
 
 require (

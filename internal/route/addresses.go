@@ -3,7 +3,6 @@ package route
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,48 +31,25 @@ func (r *Resolver) Addresses(ctx context.Context, host string, ipv4Only bool) (A
 	if err != nil {
 		return Addresses{}, &Error{Kind: NotFound, Name: host, Type: "A/AAAA", Err: err}
 	}
-	types := []uint16{dns.TypeAAAA, dns.TypeA}
-	if ipv4Only {
-		types = types[1:]
+	six, four := family{absent: ipv4Only}, family{}
+	var sixes inquiry
+	if !six.absent {
+		sixes = r.inquire(ctx, question{name, dns.TypeAAAA})
 	}
-	families := r.lookupAll(ctx, name, types)
-	if len(families) == 1 {
-		families = append([]family{{absent: true}}, families...)
+	fours := r.inquire(ctx, question{name, dns.TypeA})
+	// Both are on their way now.
+	if !six.absent {
+		six.found, six.err = sixes.wait(ctx)
 	}
-	return merge(name, families[0], families[1])
+	four.found, four.err = fours.wait(ctx)
+	return merge(name, six, four)
 }
 
 // family is the result for one address family.
 type family struct {
 	absent bool // not asked for
 	found  finding
-	ips    []netip.Addr
 	err    error
-}
-
-// lookupAll asks for several types at once.
-func (r *Resolver) lookupAll(ctx context.Context, name string, types []uint16) []family {
-	families := make([]family, len(types))
-	finished := make(chan struct{})
-	for i, qtype := range types {
-		go func() {
-			defer func() {
-				if failure := recover(); failure != nil {
-					families[i] = family{err: &Error{
-						Kind: Temporary, Name: name, Type: dns.TypeToString[qtype],
-						Err: fmt.Errorf("internal error: %v", failure),
-					}}
-				}
-				finished <- struct{}{}
-			}()
-			found, err := r.lookup(ctx, name, qtype)
-			families[i] = family{found: found, err: err, ips: usable(found.records)}
-		}()
-	}
-	for range types {
-		<-finished
-	}
-	return families
 }
 
 // usable reads address records, each address once. Addresses to which no
@@ -102,7 +78,7 @@ func usable(records []dns.RR) []netip.Addr {
 
 // merge joins the families.
 func merge(name string, six, four family) (Addresses, error) {
-	ips := interleave(six.ips, four.ips)
+	ips := interleave(six.found.ips, four.found.ips)
 	if len(ips) == 0 {
 		return Addresses{}, noAddress(name, six, four)
 	}
@@ -114,7 +90,7 @@ func merge(name string, six, four family) (Addresses, error) {
 			continue
 		}
 		result.Authentic = result.Authentic && f.found.authentic
-		if len(f.ips) > 0 {
+		if len(f.found.ips) > 0 {
 			result.Name = f.found.name
 		}
 	}
@@ -142,7 +118,10 @@ func noAddress(name string, six, four family) error {
 
 // interleave takes from each list in turn, at most maxAddresses in all.
 func interleave(first, second []netip.Addr) []netip.Addr {
-	var ips []netip.Addr
+	if len(first)+len(second) == 0 {
+		return nil
+	}
+	ips := make([]netip.Addr, 0, len(first)+len(second))
 	for i := range max(len(first), len(second)) {
 		if i < len(first) {
 			ips = append(ips, first[i])

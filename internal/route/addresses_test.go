@@ -43,7 +43,7 @@ func TestAddresses(t *testing.T) {
 		{"otherhalf.example", false, "otherhalf.example", "2001:db8::7"},
 		{"bücher.example", false, "xn--bcher-kva.example", "192.0.2.8"},
 	} {
-		got, err := NewResolver([]string{d.Addr()}).Addresses(t.Context(), c.host, c.ipv4Only)
+		got, err := newResolver(t, d.Addr()).Addresses(t.Context(), c.host, c.ipv4Only)
 		if err != nil {
 			t.Errorf("%s: %v", c.host, err)
 			continue
@@ -57,7 +57,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	for host, sixes := range map[string]int{"many.example": 8, "many4.example": 0} {
-		got, err := NewResolver([]string{d.Addr()}).Addresses(t.Context(), host, false)
+		got, err := newResolver(t, d.Addr()).Addresses(t.Context(), host, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestAddressesErrors(t *testing.T) {
 		{"192.0.2.1", false, NotFound, "not a valid domain name"},
 		{"a\r\nb", false, NotFound, `a\r\nb`},
 	} {
-		_, err := NewResolver([]string{d.Addr()}).Addresses(t.Context(), c.host, c.ipv4Only)
+		_, err := newResolver(t, d.Addr()).Addresses(t.Context(), c.host, c.ipv4Only)
 		if e := wantKind(t, err, c.kind); e.Type != "A/AAAA" || !strings.Contains(e.Error(), c.text) {
 			t.Errorf("%q: type %q, text %q, want %q", c.host, e.Type, e, c.text)
 		}
@@ -112,7 +112,7 @@ func TestAddressesIPv4OnlyAsksForA(t *testing.T) {
 	t.Parallel()
 	d := newDNS(t)
 	d.A("host.example", "192.0.2.1", "2001:db8::1")
-	if _, err := NewResolver([]string{d.Addr()}).Addresses(t.Context(), "host.example", true); err != nil {
+	if _, err := newResolver(t, d.Addr()).Addresses(t.Context(), "host.example", true); err != nil {
 		t.Fatal(err)
 	}
 	if got := d.Queries(); !slices.Equal(got, []string{"A host.example."}) {

@@ -21,6 +21,15 @@
 // Names that come from DNS are hostile until they pass hostName: Host.Name holds
 // letters, digits, hyphens, underscores and dots only, in lower case.
 //
-// Questions leave the process at one place, Resolver.exchange; aliases are
-// followed at one place, Resolver.lookup.
+// A question passes four places, each of which is the only one of its kind:
+//
+//  1. Resolver.inquire answers from the cache (cache.go), or joins those who wait
+//     for the same answer already.
+//  2. Resolver.fly asks for all of them at once, with a deadline of its own, and
+//     remembers the answer, the evidence included, for as long as it may be
+//     believed (flight.go).
+//  3. Resolver.follow follows aliases (lookup.go).
+//  4. Resolver.exchange lets questions out of the process, to one server or, if
+//     that one is silent for a moment, to several (race.go, exchange.go). Which
+//     server comes first depends on who failed recently (health.go).
 package route

@@ -15,61 +15,20 @@ const (
 	// tryTimeout bounds one question to one server over one transport; five
 	// seconds is the default of the C library's resolver.
 	tryTimeout = 5 * time.Second
-	// rounds is how often the list of servers is gone through.
-	rounds = 2
 	// udpSize is the largest answer taken over UDP, which passes every network
 	// without fragments (DNS Flag Day 2020; RFC 9715).
 	udpSize = 1232
 )
-
-// Resolver asks recursive resolvers. It holds no connections and may be used
-// from several goroutines.
-type Resolver struct {
-	servers []string
-}
-
-// NewResolver returns a resolver that asks servers, each host:port, in the order
-// given.
-func NewResolver(servers []string) *Resolver {
-	return &Resolver{servers: append([]string(nil), servers...)}
-}
 
 // answer is what a resolver said: that a name exists or not (rcode NOERROR or
 // NXDOMAIN) and the records it has.
 type answer struct {
 	records   []dns.RR
 	rcode     int
-	authentic bool // AD, from a resolver whose word counts
-	negative  bool // an SOA record marks the absence of records (RFC 2308, 2.2)
+	authentic bool     // AD, from a resolver whose word counts
+	soa       *dns.SOA // marks the absence of records (RFC 2308, 2.2), else nil
 	server    string
-}
-
-// exchange asks one question until a server answers it. Errors are *Error of
-// kind Temporary: silence, refusals and nonsense say nothing about the name.
-// name is without final dot.
-func (r *Resolver) exchange(ctx context.Context, name string, qtype uint16) (answer, error) {
-	failure := &Error{
-		Kind: Temporary, Name: name, Type: dns.TypeToString[qtype], Err: errors.New("no resolver configured"),
-	}
-	for range rounds {
-		for _, server := range r.servers {
-			reply, err := ask(ctx, server, name, qtype)
-			failure.Server, failure.Rcode, failure.Err = server, "", err
-			if ctx.Err() != nil {
-				failure.Err = context.Cause(ctx)
-				return answer{}, failure
-			}
-			if err != nil {
-				continue
-			}
-			switch reply.Rcode {
-			case dns.RcodeSuccess, dns.RcodeNameError:
-				return newAnswer(reply, server), nil
-			}
-			failure.Rcode = rcodeText(reply.Rcode)
-		}
-	}
-	return answer{}, failure
+	limit     time.Duration // how long it may be believed, whatever its records say
 }
 
 func newAnswer(reply *dns.Msg, server string) answer {
@@ -78,9 +37,12 @@ func newAnswer(reply *dns.Msg, server string) answer {
 		rcode:     reply.Rcode,
 		authentic: reply.AuthenticatedData && trustedServer(server),
 		server:    server,
+		limit:     maxTTL,
 	}
 	for _, rr := range reply.Ns {
-		a.negative = a.negative || rr.Header().Rrtype == dns.TypeSOA
+		if soa, ok := rr.(*dns.SOA); ok && a.soa == nil {
+			a.soa = soa
+		}
 	}
 	return a
 }

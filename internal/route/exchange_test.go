@@ -52,7 +52,7 @@ func TestServersInTurn(t *testing.T) {
 	good.MX("example.net", 10, "mx.example.net")
 	failing.Fail("example.net", dns.RcodeServerFailure)
 	failing.Fail("other.example", dns.RcodeRefused)
-	got, err := NewResolver([]string{dead, failing.Addr(), good.Addr()}).Route(t.Context(), "example.net")
+	got, err := newResolver(t, dead, failing.Addr(), good.Addr()).Route(t.Context(), "example.net")
 	if err != nil || len(got.Hosts) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -60,15 +60,15 @@ func TestServersInTurn(t *testing.T) {
 		t.Errorf("the good server was asked %d times", n)
 	}
 
-	_, err = NewResolver([]string{dead}).Route(t.Context(), "example.net")
+	_, err = newResolver(t, dead).Route(t.Context(), "example.net")
 	if e := wantKind(t, err, Temporary); e.Server != dead || e.Rcode != "" {
 		t.Errorf("resolver down: %+v", e)
 	}
-	_, err = NewResolver(nil).Route(t.Context(), "example.net")
+	_, err = newResolver(t).Route(t.Context(), "example.net")
 	wantKind(t, err, Temporary)
-	_, err = NewResolver([]string{"not an address"}).Route(t.Context(), "example.net")
+	_, err = newResolver(t, "not an address").Route(t.Context(), "example.net")
 	wantKind(t, err, Temporary)
-	if _, err = NewResolver([]string{failing.Addr()}).Route(t.Context(), "other.example"); err == nil {
+	if _, err = newResolver(t, failing.Addr()).Route(t.Context(), "other.example"); err == nil {
 		t.Fatal("no error")
 	}
 	if queries := failing.Queries(); len(queries) != 3 {
@@ -93,7 +93,7 @@ func TestWithoutEDNS(t *testing.T) {
 		_ = w.WriteMsg(reply)
 	})}
 	serve(t, server)
-	got, err := NewResolver([]string{packets.LocalAddr().String()}).Route(t.Context(), "old.example")
+	got, err := newResolver(t, packets.LocalAddr().String()).Route(t.Context(), "old.example")
 	if err != nil || len(got.Hosts) != 1 || got.Hosts[0].Name != "mx.old.example" {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -131,7 +131,7 @@ func TestForeignReplies(t *testing.T) {
 		}
 	})}
 	serve(t, server)
-	r := NewResolver([]string{packets.LocalAddr().String()})
+	r := newResolver(t, packets.LocalAddr().String())
 	for _, domain := range []string{"query.example", "question.example"} {
 		_, err := r.Route(t.Context(), domain)
 		if e := wantKind(t, err, Temporary); !strings.Contains(e.Error(), "malformed") {
@@ -150,7 +150,7 @@ func TestContextEndsLookup(t *testing.T) {
 	t.Parallel()
 	d := newDNS(t)
 	d.Drop("silent.example")
-	r := NewResolver([]string{d.Addr()})
+	r := newResolver(t, d.Addr())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := r.Route(ctx, "silent.example")
@@ -174,21 +174,4 @@ func TestContextEndsLookup(t *testing.T) {
 	if _, err := r.Route(ctx, "example.net"); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before: %v", err)
 	}
-}
-
-// serve runs a DNS server until the test ends.
-func serve(t *testing.T, server *dns.Server) {
-	t.Helper()
-	started, done := make(chan struct{}), make(chan error, 1)
-	server.NotifyStartedFunc = func() { close(started) }
-	go func() { done <- server.ActivateAndServe() }()
-	select {
-	case <-started:
-	case err := <-done:
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Shutdown()
-		<-done
-	})
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -12,40 +14,62 @@ import (
 // maxAliases bounds a chain of CNAMEs; longer ones are loops in all but name.
 const maxAliases = 8
 
-// finding is the end of a lookup: the records at the end of the chain of aliases.
+// finding is the end of a lookup: what is at the end of the chain of aliases. It
+// is shared by all who ask, and not changed once it is found.
 type finding struct {
-	records   []dns.RR // of the type asked; none: name exists without them
-	name      string   // where they are: the name asked, or what it is an alias of
-	exists    bool     // false: name does not exist
-	authentic bool     // all answers used were
+	hosts     []Host       // of MX records, in order of preference
+	ips       []netip.Addr // of A and AAAA records
+	name      string       // where they are: the name asked, or what it is an alias of
 	server    string
+	exists    bool // false: name does not exist
+	empty     bool // name has no records of the type asked
+	null      bool // the MX records say that no mail is taken
+	authentic bool // all answers used were
 }
 
-// lookup asks for records and follows aliases, also where the resolver leaves
-// that to us. Errors are *Error of kind Temporary.
-func (r *Resolver) lookup(ctx context.Context, name string, qtype uint16) (finding, error) {
-	f := finding{name: name, exists: true, authentic: true}
-	fail := func(err error) (finding, error) {
-		return finding{}, &Error{
-			Kind: Temporary, Name: name, Type: dns.TypeToString[qtype], Server: f.server, Err: err,
-		}
+// read takes what mail needs from the records of one type.
+func (f *finding) read(records []dns.RR, qtype uint16) {
+	f.empty = len(records) == 0
+	switch qtype {
+	case dns.TypeMX:
+		f.hosts, f.null = hostsOf(records)
+		f.hosts = inOrder(f.hosts)
+	case dns.TypeA, dns.TypeAAAA:
+		f.ips = usable(records)
+	}
+}
+
+// follow asks for records and follows aliases, also where the resolver leaves
+// that to us. ttl is how long the finding may be believed: as long as the
+// shortest-lived record that led to it. A failure is of kind Temporary.
+func (r *Resolver) follow(ctx context.Context, q question) (f finding, ttl time.Duration, failure *Error) {
+	f = finding{name: q.name, exists: true, authentic: true}
+	ttl = maxTTL
+	fail := func(err error) (finding, time.Duration, *Error) {
+		failure := q.failed(err)
+		failure.Server = f.server
+		return finding{}, 0, failure
 	}
 	aliases := 0
 	for {
-		a, err := r.exchange(ctx, f.name, qtype)
-		if err != nil {
-			return finding{}, err
+		a, failure := r.exchange(ctx, question{f.name, q.qtype})
+		if failure != nil {
+			return finding{}, 0, failure
 		}
 		f.server, f.authentic = a.server, f.authentic && a.authentic
+		ttl = min(ttl, a.limit)
 		start := f.name
 		for {
-			if f.records = recordsOf(a.records, f.name, qtype); len(f.records) > 0 {
-				return f, nil
+			if records := recordsOf(a.records, f.name, q.qtype); len(records) > 0 {
+				f.read(records, q.qtype)
+				return f, min(ttl, shortest(records)), nil
 			}
-			target, ok := aliasOf(a.records, f.name)
+			alias := recordsOf(a.records, f.name, dns.TypeCNAME)
+			target, ok := aliasOf(alias)
 			if !ok {
 				break
 			}
+			ttl = min(ttl, shortest(alias))
 			if aliases++; aliases > maxAliases {
 				return fail(fmt.Errorf("more than %d aliases (CNAME) in a row", maxAliases))
 			}
@@ -53,14 +77,32 @@ func (r *Resolver) lookup(ctx context.Context, name string, qtype uint16) (findi
 				return fail(errors.New("alias (CNAME) for an invalid name"))
 			}
 		}
-		if a.rcode == dns.RcodeNameError {
-			f.exists = false
-			return f, nil
-		}
-		if f.name == start || a.negative {
-			return f, nil
+		f.exists = a.rcode != dns.RcodeNameError
+		if !f.exists || f.name == start || a.soa != nil {
+			f.read(nil, q.qtype)
+			return f, min(ttl, denialTTL(a.soa, f.name)), nil
 		}
 	}
+}
+
+// shortest is the lowest TTL of some records. A set whose TTLs differ is as
+// short-lived as its first to go (RFC 2181, 5.2).
+func shortest(records []dns.RR) time.Duration {
+	ttl := maxTTL
+	for _, rr := range records {
+		ttl = min(ttl, time.Duration(rr.Header().Ttl)*time.Second)
+	}
+	return ttl
+}
+
+// denialTTL is how long an absence may be believed: as long as the SOA record
+// says that came with it (RFC 2308, section 5). Without one, or with one that has
+// no say over the name, it is good for one use.
+func denialTTL(soa *dns.SOA, name string) time.Duration {
+	if soa == nil || !dns.IsSubDomain(soa.Hdr.Name, dns.Fqdn(name)) {
+		return 0
+	}
+	return min(maxNegativeTTL, time.Duration(min(soa.Hdr.Ttl, soa.Minttl))*time.Second)
 }
 
 // recordsOf picks the records of one type that belong to name.
@@ -75,8 +117,9 @@ func recordsOf(records []dns.RR, name string, qtype uint16) []dns.RR {
 	return own
 }
 
-func aliasOf(records []dns.RR, name string) (target string, ok bool) {
-	for _, rr := range recordsOf(records, name, dns.TypeCNAME) {
+// aliasOf is where the first of some CNAME records points.
+func aliasOf(records []dns.RR) (target string, ok bool) {
+	for _, rr := range records {
 		if alias, ok := rr.(*dns.CNAME); ok {
 			return alias.Target, true
 		}

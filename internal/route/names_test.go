@@ -95,7 +95,7 @@ func FuzzMXAnswer(f *testing.F) {
 				t.Fatalf("order: %v", hosts)
 			}
 		}
-		if target, ok := aliasOf(a.records, name); ok {
+		if target, ok := aliasOf(recordsOf(a.records, name, dns.TypeCNAME)); ok {
 			hostName(target)
 		}
 	})

@@ -37,7 +37,7 @@ func (r *Resolver) Route(ctx context.Context, domain string) (Route, error) {
 	if err != nil {
 		return Route{}, &Error{Kind: NotFound, Name: domain, Type: "MX", Err: err}
 	}
-	found, err := r.lookup(ctx, name, dns.TypeMX)
+	found, err := r.lookup(ctx, question{name, dns.TypeMX})
 	if err != nil {
 		return Route{}, err
 	}
@@ -48,21 +48,19 @@ func (r *Resolver) Route(ctx context.Context, domain string) (Route, error) {
 		return failed(NotFound, rcodeText(dns.RcodeNameError))
 	}
 	route := Route{Domain: name, Name: found.name, Authentic: found.authentic}
-	if len(found.records) == 0 {
+	switch {
+	case found.empty:
 		// RFC 5321, 5.1. The host keeps the name that mail was addressed to, which is
 		// the one its certificate should have; Addresses follows the aliases.
 		route.Hosts = []Host{{Name: name, Implicit: true}}
-		return route, nil
-	}
-	hosts, null := hostsOf(found.records)
-	switch {
-	case len(hosts) > 0:
-		route.Hosts = inOrder(hosts)
-		return route, nil
-	case null:
+	case found.null:
 		return failed(NullMX, "")
+	case len(found.hosts) == 0:
+		return failed(NoUsable, "")
+	default:
+		route.Hosts = shuffled(found.hosts)
 	}
-	return failed(NoUsable, "")
+	return route, nil
 }
 
 // hostsOf reads MX records and drops those whose target is no host name. null
@@ -84,8 +82,8 @@ func hostsOf(records []dns.RR) (hosts []Host, null bool) {
 	return hosts, nulls > 0 && nulls == len(records)
 }
 
-// inOrder sorts by preference, shuffles equals (RFC 5321, 5.1), and keeps each
-// host once, where it is preferred most.
+// inOrder sorts by preference, keeps each host once, where it is preferred most,
+// and cuts what is too many; where the cut falls among equals, chance decides.
 func inOrder(hosts []Host) []Host {
 	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Compare(a.Preference, b.Preference) })
@@ -95,7 +93,24 @@ func inOrder(hosts []Host) []Host {
 		seen[h.Name] = true
 		return again
 	})
-	return hosts[:min(len(hosts), maxHosts)]
+	// A copy, since the list is kept and the rest of a long one should not be.
+	return slices.Clone(hosts[:min(len(hosts), maxHosts)])
+}
+
+// shuffled returns a copy of a list in order, equal preferences shuffled
+// (RFC 5321, 5.1).
+func shuffled(hosts []Host) []Host {
+	hosts = slices.Clone(hosts)
+	for i := 0; i < len(hosts); {
+		end := i + 1
+		for end < len(hosts) && hosts[end].Preference == hosts[i].Preference {
+			end++
+		}
+		equals := hosts[i:end]
+		rand.Shuffle(len(equals), func(a, b int) { equals[a], equals[b] = equals[b], equals[a] })
+		i = end
+	}
+	return hosts
 }
 
 // WithoutSelf drops ourselves, known as self, and all hosts of the same or a

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -14,7 +15,7 @@ import (
 )
 
 // newDNS starts a DNS server that ends with the test.
-func newDNS(t *testing.T) *mailtest.DNS {
+func newDNS(t testing.TB) *mailtest.DNS {
 	t.Helper()
 	d, err := mailtest.NewDNS()
 	if err != nil {
@@ -28,8 +29,21 @@ func newDNS(t *testing.T) *mailtest.DNS {
 	return d
 }
 
+// never is longer than any test.
+const never = time.Hour
+
+// newResolver returns a resolver that ends with the test. It asks nobody twice
+// only because this machine is busy.
+func newResolver(t testing.TB, servers ...string) *Resolver {
+	t.Helper()
+	r := NewResolver(servers)
+	r.hedge = never
+	t.Cleanup(r.Close)
+	return r
+}
+
 // wantKind checks that err is an *Error of the kind, and returns it.
-func wantKind(t *testing.T, err error, kind Kind) *Error {
+func wantKind(t testing.TB, err error, kind Kind) *Error {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
@@ -76,7 +90,7 @@ func TestRoute(t *testing.T) {
 		"short.example":         {Domain: "short.example", Name: "example.net", Hosts: exampleNet},
 		"toaddress.example":     {Domain: "toaddress.example", Name: "implicit.example", Hosts: []Host{{Name: "toaddress.example", Implicit: true}}},
 	} {
-		got, err := NewResolver([]string{d.Addr()}).Route(t.Context(), asked)
+		got, err := newResolver(t, d.Addr()).Route(t.Context(), asked)
 		if err != nil {
 			t.Errorf("%s: %v", asked, err)
 			continue
@@ -147,7 +161,7 @@ func TestRouteErrors(t *testing.T) {
 		strings.Repeat("ü", 60) + ".example":   {NotFound, "", "not a valid domain name"},
 		strings.Repeat("a", 5000) + ".example": {NotFound, "", "too long"},
 	} {
-		_, err := NewResolver([]string{d.Addr()}).Route(t.Context(), asked)
+		_, err := newResolver(t, d.Addr()).Route(t.Context(), asked)
 		e := wantKind(t, err, want.kind)
 		if e.Rcode != want.rcode || e.Type != "MX" || !strings.Contains(err.Error(), want.text) {
 			t.Errorf("%.60q: rcode %q, type %q, text %q; want %q, %q", asked, e.Rcode, e.Type, err, want.rcode, want.text)
@@ -160,7 +174,7 @@ func TestRouteErrors(t *testing.T) {
 		}
 	}
 	// Eight aliases are still followed.
-	if got, err := NewResolver([]string{d.Addr()}).Route(t.Context(), "c2.example"); err != nil || got.Name != "c10.example" {
+	if got, err := newResolver(t, d.Addr()).Route(t.Context(), "c2.example"); err != nil || got.Name != "c10.example" {
 		t.Errorf("eight aliases: %+v, %v", got, err)
 	}
 }
@@ -171,7 +185,7 @@ func TestRouteBounds(t *testing.T) {
 	for i := range 300 {
 		d.MX("many.example", uint16(300-i), fmt.Sprintf("mx%d.many.example", i))
 	}
-	got, err := NewResolver([]string{d.Addr()}).Route(t.Context(), "many.example")
+	got, err := newResolver(t, d.Addr()).Route(t.Context(), "many.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +232,7 @@ func TestAuthentic(t *testing.T) {
 	} {
 		d.Authentic(name)
 	}
-	r := NewResolver([]string{d.Addr()})
+	r := newResolver(t, d.Addr())
 	for domain, want := range map[string]bool{
 		"signed.example": true, "implicit.example": true, "whole.example": true, "step.example": true,
 		"half.example": false, "badstep.example": false, "unsigned.example": false,
@@ -235,7 +249,7 @@ func TestAuthentic(t *testing.T) {
 	}
 	// A lookup that fails cannot make the other look unsigned.
 	d.FailType("mx.signed.example", dns.TypeAAAA, dns.RcodeServerFailure)
-	if got, err := r.Addresses(t.Context(), "mx.signed.example", false); err != nil || !got.Authentic {
+	if got, err := newResolver(t, d.Addr()).Addresses(t.Context(), "mx.signed.example", false); err != nil || !got.Authentic {
 		t.Errorf("with AAAA failing: %+v, %v", got, err)
 	}
 }
