@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/foxcpp/maddy/framework/dns"
 	"golang.org/x/net/idna"
@@ -61,11 +62,23 @@ func (m *matcher) find(domain string) []Block {
 // longer in either form: 253 octets as A-labels (RFC 1035, section 2.3.4).
 const maxName = 1024
 
+// lookup is how a name is mapped before it is looked up (UTS 46): full-width
+// letters, ideographic full stops, soft hyphens and the like are other spellings
+// of the same name, and must not be another domain to the policy than to DNS.
+var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false),
+	idna.StrictDomainName(false), idna.CheckHyphens(false))
+
 // Normalize returns a domain in the form in which domains are compared:
-// U-labels, NFC, lower case, no final dot, as maddy does it. The letter case of
-// "xn--" does not matter either. What cannot be converted there and back is
-// only put in lower case, so that a made-up A-label never equals a real name.
+// U-labels, NFC, lower case, no final dot, as maddy does it. All spellings that
+// lead to one name in DNS have one form. The letter case of "xn--" does not
+// matter either. What cannot be converted there and back is only put in lower
+// case, so that a made-up A-label never equals a real name.
 func Normalize(domain string) string {
+	if len(domain) <= maxName && strings.ContainsFunc(domain, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		if ascii, err := lookup.ToASCII(domain); err == nil {
+			domain = ascii
+		}
+	}
 	lower := strings.TrimSuffix(strings.ToLower(domain), ".")
 	if len(lower) > maxName {
 		return lower
@@ -89,7 +102,7 @@ func realALabel(label string) bool {
 	if err != nil {
 		return false
 	}
-	a, err := idna.ToASCII(u)
+	a, err := lookup.ToASCII(u)
 	return err == nil && a == label && u != label
 }
 
