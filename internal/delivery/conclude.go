@@ -40,16 +40,34 @@ func (d *run) conclude(g *group, r *recipient, o outcome) {
 		// Delivered is only what a server said it took.
 		o.failure = internalFailure(errNoResult)
 	}
-	a := d.attempt(g, r, o)
-	seconds := time.Since(d.started).Seconds()
-	d.e.observe(func(obs Observer) { obs.Concluded(a, seconds) })
+	d.tellObservers(g, r, o)
 	var status error
 	if o.failure != nil {
 		status = o.failure
 	}
 	for _, s := range r.handedIn {
-		d.report(s, status)
+		// Whatever a caller cannot cope with is in the status more likely than
+		// in a plain one.
+		if !d.tell(s, status) && status != nil {
+			d.tell(s, internalFailure(errNoResult))
+		}
 	}
+}
+
+// tellObservers gives the attempt to the observers. A recipient gets its status
+// also when the story of it cannot be told.
+func (d *run) tellObservers(g *group, r *recipient, o outcome) {
+	defer d.e.recovered("telling what happened")
+	a := d.attempt(g, r, o)
+	seconds := time.Since(d.started).Seconds()
+	d.e.observe(func(obs Observer) { obs.Concluded(a, seconds) })
+}
+
+// tell reports one status and returns false if the caller panicked.
+func (d *run) tell(recipient string, status error) (told bool) {
+	defer d.e.recovered("taking a status")
+	d.report(recipient, status)
+	return true
 }
 
 // attempt tells the whole story of one recipient.

@@ -6,15 +6,14 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"tlscontrol/internal/smtpwire"
 	"tlscontrol/internal/tlsplan"
 )
 
-// dialling is one attempt to get a session with one address of one host.
-type dialling struct {
+// opening is one attempt to get a session out of a connection.
+type opening struct {
 	*run
 	plan tlsplan.Plan
 	host string
@@ -28,34 +27,31 @@ type dialling struct {
 	problem *tlsplan.Problem
 }
 
-// open connects to one address of a host, and returns a session that meets the
-// plan. Otherwise the failure says why the address was given up, and the
-// connection on which that happened is described if one was made.
-func (d *run) open(plan tlsplan.Plan, host string, ip netip.Addr) (*session, *Connection, *Failure) {
-	started := time.Now()
-	a := &dialling{run: d, plan: plan, host: host, ip: ip}
-	conn, outcome, f := a.connect()
+// open makes a session that meets the plan out of a fresh connection. Otherwise
+// the failure says why the address was given up, and the connection on which
+// that happened is described.
+func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
+	a := &opening{run: d, plan: plan, host: host, ip: l.ip}
+	conn, outcome, f := a.connect(l)
 	if f == nil {
-		s := &session{conn: conn, host: host, ip: ip, port: d.e.cfg.Port, outcome: outcome}
-		d.e.acquired(s, started, false)
+		s := &session{conn: conn, host: host, ip: l.ip, port: d.e.cfg.Port, outcome: outcome}
+		d.e.acquired(s, l.since, false)
 		return s, nil, nil
 	}
-	if !a.local.IsValid() {
-		return nil, nil, f
-	}
 	return nil, &Connection{
-		Host: host, IP: ip, Port: d.e.cfg.Port, LocalIP: a.local,
-		Outcome: outcome, Seconds: time.Since(started).Seconds(),
+		Host: host, IP: l.ip, Port: d.e.cfg.Port, LocalIP: a.local,
+		Outcome: outcome, Seconds: time.Since(l.since).Seconds(),
 	}, f
 }
 
 // connect goes as far as the plan lets it: EHLO, STARTTLS, and if TLS comes to
 // nothing and the plan allows it, a second connection in clear. That one is the
 // last; there is never a third.
-func (a *dialling) connect() (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
-	conn, f := a.greet()
-	if f != nil {
-		return nil, tlsplan.Plaintext(nil, nil), f
+func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
+	conn, err := a.greet(l.nc)
+	l.greeted(err, a.ctx.Err())
+	if err != nil {
+		return nil, tlsplan.Plaintext(nil, nil), a.lost(wireFailure(a.host, err))
 	}
 	outcome, sameConn, f := a.secure(conn)
 	if f != nil {
@@ -69,7 +65,7 @@ func (a *dialling) connect() (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 			return nil, outcome, tlsFailure(a.plan, a.host, problem)
 		}
 		if !sameConn {
-			if conn, f = a.greet(); f != nil {
+			if conn, f = a.again(); f != nil {
 				return nil, outcome, f
 			}
 		}
@@ -84,17 +80,19 @@ func (a *dialling) connect() (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 	return conn, outcome, nil
 }
 
-// greet dials and gets through greeting and EHLO.
-func (a *dialling) greet() (*smtpwire.Conn, *Failure) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.e.cfg.ConnectTimeout)
-	defer cancel()
-	address := net.JoinHostPort(a.ip.String(), strconv.Itoa(a.e.cfg.Port))
-	nc, err := a.e.cfg.Dial(ctx, "tcp", address)
+// greet gets through greeting and EHLO.
+func (a *opening) greet(nc net.Conn) (*smtpwire.Conn, error) {
+	a.local = addrOf(nc.LocalAddr())
+	return smtpwire.New(a.ctx, nc, a.e.cfg.Wire)
+}
+
+// again connects once more, for the last resort in clear.
+func (a *opening) again() (*smtpwire.Conn, *Failure) {
+	nc, err := a.dialTCP(a.ctx, a.ip)
 	if err != nil {
 		return nil, a.lost(dialFailure(a.host, err))
 	}
-	a.local = addrOf(nc.LocalAddr())
-	conn, err := smtpwire.New(a.ctx, nc, a.e.cfg.Wire)
+	conn, err := a.greet(nc)
 	if err != nil {
 		return nil, a.lost(wireFailure(a.host, err))
 	}
@@ -102,7 +100,7 @@ func (a *dialling) greet() (*smtpwire.Conn, *Failure) {
 }
 
 // lost makes sure that a cancelled delivery says so, and counts the trouble.
-func (a *dialling) lost(f *Failure) *Failure {
+func (a *opening) lost(f *Failure) *Failure {
 	if err := a.ctx.Err(); err != nil {
 		f = cancelled(err)
 	}
@@ -113,7 +111,7 @@ func (a *dialling) lost(f *Failure) *Failure {
 // secure tries STARTTLS and says what came of it. sameConn is false when the
 // connection is gone and only a new one could go on in clear. A failure means
 // that the host is lost for a reason that is not TLS.
-func (a *dialling) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool, _ *Failure) {
+func (a *opening) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool, _ *Failure) {
 	if !conn.Extensions().Has("STARTTLS") {
 		return tlsplan.Plaintext(&tlsplan.Problem{
 			Reason: tlsplan.TLSNotOffered, Text: "the host does not offer STARTTLS",
@@ -135,11 +133,13 @@ func (a *dialling) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool
 		return tlsplan.Plaintext(nil, nil), false, a.lost(internalFailure(err))
 	}
 	switch {
-	case we.Stage == smtpwire.StageSTARTTLS && we.Reply != nil && we.Reply.Code != 421:
+	case we.Stage == smtpwire.StageSTARTTLS && we.Reply != nil && we.Reply.Code >= 400 && we.Reply.Code != 421:
 		return tlsplan.Plaintext(&tlsplan.Problem{
 			Reason: tlsplan.TLSRejected, Text: "STARTTLS was answered " + we.Reply.String(),
 		}, nil), true, nil
-	case we.Stage == smtpwire.StageHandshake, we.Stage == smtpwire.StageSTARTTLS && we.Reply == nil:
+	case we.Stage == smtpwire.StageHandshake,
+		we.Stage == smtpwire.StageSTARTTLS && (we.Reply == nil || we.Reply.Code < 400):
+		// Neither yes nor no, and in clear: nothing good can follow here.
 		_ = conn.Close()
 		return tlsplan.Plaintext(a.broken(we), a.seen.Certificate), false, nil
 	}
@@ -149,7 +149,7 @@ func (a *dialling) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool
 
 // broken says what is to blame for a handshake that did not come to its end:
 // the certificate if the plan gave up over it, else the handshake.
-func (a *dialling) broken(we *smtpwire.Error) *tlsplan.Problem {
+func (a *opening) broken(we *smtpwire.Error) *tlsplan.Problem {
 	if a.problem != nil {
 		return a.problem
 	}
@@ -166,11 +166,13 @@ var errJudged = errors.New("the certificate does not meet the plan")
 // tlsConfig is the configuration of the one handshake. Go's own verification is
 // off because VerifyConnection does all of it: it examines whatever was shown,
 // notes it for the document, and lets the handshake end only if the plan
-// accepts it.
-func (a *dialling) tlsConfig() *tls.Config {
+// accepts it. It does so for a resumed session too, whose certificate is the one
+// shown when the session began: a ticket proves nothing by itself.
+func (a *opening) tlsConfig() *tls.Config {
 	cfg := a.e.cfg.TLS.Clone()
 	cfg.ServerName = a.host
 	cfg.InsecureSkipVerify = true
+	cfg.ClientSessionCache = a.e.tickets
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		a.seen = tlsplan.Examiner{Host: a.host, Roots: cfg.RootCAs}.Examine(cs)
 		a.verdict, a.problem = a.plan.Judge(a.seen)
@@ -183,7 +185,7 @@ func (a *dialling) tlsConfig() *tls.Config {
 }
 
 // abandon ends a connection that is alive but not wanted.
-func (a *dialling) abandon(conn *smtpwire.Conn, alive bool) {
+func (a *opening) abandon(conn *smtpwire.Conn, alive bool) {
 	if !alive {
 		return
 	}
@@ -192,15 +194,6 @@ func (a *dialling) abandon(conn *smtpwire.Conn, alive bool) {
 		defer cancel()
 		conn.Quit(ctx)
 	})
-}
-
-// dialFailure maps the errors of dialling.
-func dialFailure(host string, err error) *Failure {
-	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return failf(451, [3]int{4, 4, 1}, tlsplan.Timeout, err, "%s did not answer in time", host)
-	}
-	return failf(451, [3]int{4, 4, 1}, tlsplan.Connect, err, "%s cannot be reached", host)
 }
 
 // problemOf is the problem of an outcome that has one.

@@ -40,6 +40,10 @@ func (e *Engine) Deliver(ctx context.Context, m *Message, report Report) {
 		d.failAll(m, f)
 		return
 	}
+	if f := d.fetchRow(); f != nil {
+		d.fail(d.parcel.groups(), f)
+		return
+	}
 	if f := d.takeLimits(m); f != nil {
 		d.fail(d.parcel.groups(), f)
 		return
@@ -53,6 +57,7 @@ type run struct {
 	e       *Engine
 	ctx     context.Context
 	parcel  *parcel
+	row     *policy.Block // of the sending domain, nil if there is none
 	report  Report
 	started time.Time
 }
@@ -68,6 +73,24 @@ func (d *run) prepare(m *Message) (f *Failure) {
 	if d.parcel, err = d.e.pack(m); err != nil {
 		return internalFailure(err)
 	}
+	return nil
+}
+
+// fetchRow asks what the operator's table says of the sending domain.
+func (d *run) fetchRow() (f *Failure) {
+	defer func() {
+		if p := recover(); p != nil {
+			f = d.e.panicked("reading a policy", p)
+		}
+	}()
+	row, err := d.e.cfg.Policies.Row(d.ctx, d.parcel.FromDomain)
+	if ctxErr := d.ctx.Err(); err != nil && ctxErr != nil {
+		return cancelled(ctxErr)
+	}
+	if err != nil {
+		return failf(451, [3]int{4, 3, 5}, tlsplan.Policy, err, "The TLS policy for this message cannot be read, try again later")
+	}
+	d.row = row
 	return nil
 }
 
@@ -137,6 +160,9 @@ func (d *run) takeLimits(m *Message) (f *Failure) {
 		}
 	}()
 	if err := d.e.cfg.Limits.TakeMsg(d.ctx, m.ClientIP, m.FromDomain); err != nil {
+		if ctxErr := d.ctx.Err(); ctxErr != nil {
+			return cancelled(ctxErr)
+		}
 		return failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "High load, try again later")
 	}
 	return nil

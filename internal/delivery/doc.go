@@ -2,9 +2,8 @@
 // direction, room by room:
 //
 //  1. Engine.Deliver takes a message with all its recipients. Fields that are
-//     ours leave the header (header.go); what the message itself asks for is
-//     read from the stamp, or from override fields where it has none
-//     (override.go).
+//     ours leave the header; what the message itself asks for is read from the
+//     stamp, or from override fields where it has none (message.go).
 //  2. Recipients are grouped by domain; each group is served in parallel with
 //     the others and cannot touch them (deliver.go, group.go).
 //  3. policy: what is wanted. Settings for this sender, this domain and this
@@ -12,8 +11,10 @@
 //  4. route: where to. MX records and addresses (Routes).
 //  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan
 //     before anything is dialled.
-//  6. pool: is there a proved session for a host? If not, connect.go dials,
-//     and the certificate is examined and judged inside the one handshake.
+//  6. health, pool: is there a place free at the host (host.go), and a proved
+//     session? If not, dial.go races for its addresses, leaving alone those that
+//     have not answered lately, and connect.go goes on from there: the
+//     certificate is examined and judged inside the one handshake.
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient

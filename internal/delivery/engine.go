@@ -14,6 +14,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/pool"
 	"tlscontrol/internal/route"
@@ -21,16 +22,23 @@ import (
 	"tlscontrol/internal/tlsplan"
 )
 
-// Policies says what TLS the sender wants. An error defers the recipients
-// concerned; it is never answered with a guess.
+// Policies says what TLS the sender wants.
 type Policies interface {
-	Resolve(ctx context.Context, sendingDomain, destination string, o policy.Override) (policy.Settings, error)
+	// Row fetches what is kept elsewhere about a sending domain, nil if nothing
+	// is. It is asked once for a message, so that a row that changes does not
+	// give one message two policies. An error, which Row has logged, defers
+	// the message; it is never answered with a guess.
+	Row(ctx context.Context, sendingDomain string) (*policy.Block, error)
+	// Decide is pure.
+	Decide(policy.Question) policy.Settings
 }
 
 // Routes says where mail for a domain goes. Errors are *route.Error.
 type Routes interface {
 	Route(ctx context.Context, domain string) (route.Route, error)
 	Addresses(ctx context.Context, host string, ipv4Only bool) (route.Addresses, error)
+	// Close is called by Engine.Close, when nothing is asked any more.
+	Close()
 }
 
 // Limits are the rate and concurrency limits of maddy's `limits` block. Each
@@ -63,7 +71,9 @@ type Config struct {
 	RelaxedREQUIRETLS bool
 
 	ConnectTimeout time.Duration // for one TCP connection
-	ReuseLimit     int           // messages carried by one connection after its first
+	Places         health.PlacesConfig
+	Breakers       health.BreakersConfig
+	ReuseLimit     int // messages carried by one connection after its first
 	Pool           pool.Config
 
 	Observers []Observer
@@ -74,6 +84,13 @@ type Config struct {
 // counted; the oldest are forgotten first. An entry is about 200 octets.
 const maxTracked = 100_000
 
+// maxCareful bounds how many hosts are remembered that broke off in a flight.
+const maxCareful = 1000
+
+// maxTickets bounds for how many hosts TLS sessions can be resumed. With its
+// certificates a session is some 8 KiB.
+const maxTickets = 500
+
 // closeGrace is how long Close lets running deliveries come to their end. It
 // is short because whoever waits for Close is stopping the server, and long
 // enough for a reply that is on its way.
@@ -83,6 +100,10 @@ const closeGrace = 5 * time.Second
 type Engine struct {
 	cfg      Config
 	pool     *pool.Pool[*session]
+	places   *health.Places
+	breakers *health.Breakers
+	tickets  tls.ClientSessionCache       // to resume TLS sessions, by host name
+	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight
 	attempts *lru.Cache[attemptKey, int]
 
 	stop   context.CancelFunc // ends every wait of every delivery
@@ -103,12 +124,19 @@ func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{cfg: cfg}
+	e := &Engine{
+		cfg:      cfg,
+		places:   health.NewPlaces(cfg.Places),
+		breakers: health.NewBreakers(cfg.Breakers),
+		tickets:  tls.NewLRUClientSessionCache(maxTickets),
+	}
 	e.base, e.stop = context.WithCancel(context.Background())
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
+	cfg.Pool.Panicked = func(p any) { e.panicked("closing an idle connection", p) }
 	e.pool = pool.New[*session](cfg.Pool)
 	// New fails only for a size that is not positive.
 	e.attempts, _ = lru.New[attemptKey, int](maxTracked)
+	e.careful, _ = lru.New[string, struct{}](maxCareful)
 	return e
 }
 
@@ -124,6 +152,7 @@ func (e *Engine) Close() {
 	grace.Stop()
 	e.stop()
 	e.pool.Close()
+	e.cfg.Routes.Close()
 }
 
 // BeginClose gives deliveries as long as Close does, and then stops them. It

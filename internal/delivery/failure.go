@@ -130,7 +130,7 @@ func wireFailure(host string, err error) *Failure {
 		if we.Stage == smtpwire.StageMail {
 			reason = tlsplan.MailRejected
 		}
-		return failf(550, [3]int{5, 6, 7}, reason, err, "%s does not support internationalized addresses", host)
+		return failf(550, [3]int{5, 6, 7}, reason, err, "%s does not take internationalized mail (SMTPUTF8)", host)
 	case errors.Is(err, smtpwire.ErrBadAddress):
 		if we.Stage == smtpwire.StageMail {
 			return failf(553, [3]int{5, 1, 7}, tlsplan.MailRejected, err, "The sender address cannot be used in SMTP")
@@ -148,6 +148,10 @@ func wireFailure(host string, err error) *Failure {
 
 // replyFailure passes on a refusal by the remote side.
 func replyFailure(host string, we *smtpwire.Error) *Failure {
+	if we.Reply.Code < 400 {
+		// A 2xx or 3xx where none belongs: the peer lost its way, we do not.
+		return failf(451, [3]int{4, 5, 0}, tlsplan.ConnectionLost, we, "%s does not keep to the protocol (%s)", host, we.Stage)
+	}
 	f := &Failure{
 		Code:     we.Reply.Code,
 		Enhanced: we.Reply.Enhanced,
@@ -155,11 +159,6 @@ func replyFailure(host string, we *smtpwire.Error) *Failure {
 		Reply:    we.Reply,
 		Err:      we,
 		Message:  printable(fmt.Sprintf("%s said: %s", host, we.Reply), maxStatusText),
-	}
-	if f.Code/100 != 4 && f.Code/100 != 5 {
-		// A 2xx or 3xx where none belongs: the peer lost its way, we do not.
-		f.Code, f.Enhanced = 451, [3]int{4, 5, 0}
-		return f
 	}
 	if f.Code == 552 && f.Enhanced == [3]int{5, 3, 4} {
 		f.Reason = tlsplan.MessageTooLarge

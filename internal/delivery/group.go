@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"time"
 
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/route"
@@ -23,6 +24,9 @@ type group struct {
 	open     []*recipient // those who wait for the next host
 	settings *policy.Settings
 	plan     *tlsplan.Plan
+	since    time.Time // begin of the attempt
+	tries    int       // addresses tried
+	careful  bool      // a host may have the message without having said so
 	hosts    []HostFailure
 	worst    *Failure
 	// last is the connection on which worst fell, nil if none was made.
@@ -40,11 +44,13 @@ func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 // deliverGroup walks one domain through the rooms: settings, route, plan, then
 // host by host until nobody waits or no host is left.
 func (d *run) deliverGroup(g *group) {
-	settings, err := d.e.cfg.Policies.Resolve(d.ctx, d.parcel.FromDomain, g.domain, d.parcel.override)
-	if err != nil {
-		d.fail([]*group{g}, failf(451, [3]int{4, 3, 5}, tlsplan.Policy, err, "The TLS policy for this message cannot be read, try again later"))
-		return
-	}
+	g.since = time.Now()
+	settings := d.e.cfg.Policies.Decide(policy.Question{
+		SendingDomain: d.parcel.FromDomain,
+		Destination:   g.domain,
+		Override:      d.parcel.override,
+		Row:           d.row,
+	})
 	plan := tlsplan.Decide(settings, tlsplan.Floors{
 		MinTLS:            d.e.cfg.MinTLS,
 		REQUIRETLS:        d.parcel.Options.RequireTLS,
@@ -64,6 +70,9 @@ func (d *run) deliverGroup(g *group) {
 		return
 	}
 	for _, h := range hosts {
+		if g.spent() {
+			break
+		}
 		d.tryHost(g, h)
 		if len(g.open) == 0 {
 			return
@@ -72,6 +81,9 @@ func (d *run) deliverGroup(g *group) {
 			d.concludeAll(g, outcome{failure: cancelled(err)})
 			return
 		}
+	}
+	if g.worst == nil {
+		g.worst = failf(451, [3]int{4, 4, 2}, tlsplan.Timeout, nil, "The attempt took too long, what is left is tried later")
 	}
 	d.concludeAll(g, outcome{failure: g.worst, connection: g.last})
 }
@@ -120,6 +132,9 @@ func (d *run) takeDest(domain string) *Failure {
 		return nil
 	}
 	if err := d.e.cfg.Limits.TakeDest(d.ctx, domain); err != nil {
+		if ctxErr := d.ctx.Err(); ctxErr != nil {
+			return cancelled(ctxErr)
+		}
 		return failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "High load, try again later")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-message/textproto"
 	"github.com/emersion/go-smtp"
+	"github.com/foxcpp/maddy/framework/address"
 
 	"tlscontrol/internal/policy"
 )
@@ -75,6 +76,10 @@ func render(h textproto.Header) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// maxStamps is how many stamps of a message are looked at: our check leaves one,
+// a stranger may bring thousands.
+const maxStamps = 5
+
 // override reads what the message asks for. A stamp was made by our own check
 // for this very message; without one, override fields can only tighten.
 func (e *Engine) override(m *Message) policy.Override {
@@ -83,34 +88,29 @@ func (e *Engine) override(m *Message) policy.Override {
 		if err != nil {
 			e.cfg.Log.Error("the key of the override stamps cannot be read", "msg_id", m.ID, "error", err)
 		} else {
-			for _, stamp := range stamps {
-				o, err := key.Open(stamp, m.ID)
-				if err == nil {
+			for _, stamp := range stamps[:min(len(stamps), maxStamps)] {
+				var o policy.Override
+				if o, err = key.Open(stamp, m.ID); err == nil {
 					return o
 				}
-				e.cfg.Log.Warn("an override stamp does not check out and counts as absent",
-					"msg_id", m.ID, "reason", printable(err.Error(), maxStatusText))
 			}
+			e.cfg.Log.Warn("an override stamp does not check out and counts as absent",
+				"msg_id", m.ID, "stamps", len(stamps), "reason", printable(err.Error(), maxStatusText))
 		}
 	}
 	return e.cfg.Fields.ReadTightening(func(name string) []string { return m.Header.Values(name) })
 }
 
 // groups puts recipients of one domain together, in order of appearance.
-// Addresses that differ only in the spelling of the domain are one recipient
-// with several handed-in strings.
+// Addresses that are equal, or differ only in the spelling of the domain, are one
+// recipient that was handed in several times.
 func (p *parcel) groups() []*group {
 	var (
 		all      []*group
 		byDomain = make(map[string]*group)
 		seen     = make(map[string]*recipient)
-		strs     = make(map[string]bool)
 	)
 	for _, r := range p.Recipients {
-		if strs[r.Address] {
-			continue
-		}
-		strs[r.Address] = true
 		key := r.Local + "@" + r.Domain
 		if first, ok := seen[key]; ok {
 			first.handedIn = append(first.handedIn, r.Address)
@@ -127,6 +127,24 @@ func (p *parcel) groups() []*group {
 		g.all = append(g.all, rcpt)
 	}
 	return all
+}
+
+// onWire is an address as it goes into a command. maddy hands local parts in
+// without the quotes that some need. A domain that is not ASCII is written as it
+// was understood here, normalised: no other host shall read it otherwise.
+func onWire(addr, normalised string) string {
+	at := strings.LastIndexByte(addr, '@')
+	if at < 0 {
+		return addr
+	}
+	local, domain := addr[:at], strings.TrimSuffix(addr[at+1:], ".")
+	if len(local) < 2 || local[0] != '"' || local[len(local)-1] != '"' {
+		local = address.QuoteMbox(local)
+	}
+	if !address.IsASCII(domain) {
+		domain = normalised
+	}
+	return local + "@" + domain
 }
 
 // originalRecipient is the ORCPT parameter, RFC 3461, section 4.2.

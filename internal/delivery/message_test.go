@@ -21,12 +21,14 @@ import (
 // byDomain is a policy with settings of its own for some destinations.
 type byDomain map[string]policy.Settings
 
-func (p byDomain) Resolve(ctx context.Context, _, destination string, o policy.Override) (policy.Settings, error) {
-	s, ok := p[destination]
+func (byDomain) Row(context.Context, string) (*policy.Block, error) { return nil, nil }
+
+func (p byDomain) Decide(q policy.Question) policy.Settings {
+	s, ok := p[q.Destination]
 	if !ok {
-		return policy.Settings{}, fmt.Errorf("no settings for %s", destination)
+		panic(fmt.Sprintf("no settings for %s", q.Destination))
 	}
-	return static(s).Resolve(ctx, "", "", o)
+	return static(s).Decide(q)
 }
 
 // TestRecipients: one message to several domains, each with its own fate.
@@ -69,7 +71,7 @@ func TestRecipients(t *testing.T) {
 		"c@bücher.test":        "delivered",
 		"c@xn--bcher-kva.test": "delivered",
 		"d@gone.test":          "550 5.1.2 mx-lookup",
-		"e@undefined.test":     "451 4.3.5 policy",
+		"e@undefined.test":     "451 4.3.0 internal",
 	}
 	if len(statuses) != len(want) {
 		t.Errorf("%d statuses, want %d", len(statuses), len(want))
@@ -333,7 +335,8 @@ func TestHostileReplies(t *testing.T) {
 
 type panicking struct{}
 
-func (panicking) Resolve(context.Context, string, string, policy.Override) (policy.Settings, error) {
+func (panicking) Decide(policy.Question) policy.Settings { panic("decide") }
+func (panicking) Row(context.Context, string) (*policy.Block, error) {
 	panic("at the disco")
 }
 func (panicking) Connected(delivery.Connected)                  { panic("observer") }

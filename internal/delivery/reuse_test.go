@@ -18,8 +18,10 @@ type switching struct {
 	now atomic.Pointer[policy.Settings]
 }
 
-func (s *switching) Resolve(ctx context.Context, a, b string, o policy.Override) (policy.Settings, error) {
-	return static(*s.now.Load()).Resolve(ctx, a, b, o)
+func (s *switching) Row(context.Context, string) (*policy.Block, error) { return nil, nil }
+
+func (s *switching) Decide(q policy.Question) policy.Settings {
+	return static(*s.now.Load()).Decide(q)
 }
 
 func (s *switching) set(to policy.Settings) { s.now.Store(&to) }

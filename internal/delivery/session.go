@@ -60,10 +60,10 @@ func (e *Engine) release(s *session, clean, broken bool) {
 	switch {
 	case broken:
 		_ = s.conn.Close()
-	case s.uses > e.cfg.ReuseLimit:
+	case s.uses > e.cfg.ReuseLimit, s.uses >= s.mailMax():
 		e.behind(s.Close)
 	case clean:
-		e.pool.Put(s.host, s)
+		e.keep(s)
 	default:
 		e.behind(func() {
 			ctx, cancel := context.WithTimeout(e.base, resetTimeout)
@@ -72,8 +72,16 @@ func (e *Engine) release(s *session, clean, broken bool) {
 				_ = s.conn.Close()
 				return
 			}
-			e.pool.Put(s.host, s)
+			e.keep(s)
 		})
+	}
+}
+
+// keep puts a session into the pool, and closes it behind the status if that
+// has no use for it.
+func (e *Engine) keep(s *session) {
+	if !e.pool.Put(s.host, s) {
+		e.behind(s.Close)
 	}
 }
 

@@ -1,12 +1,14 @@
 package delivery
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
-	"tlscontrol/internal/route"
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/smtpwire"
 )
 
@@ -14,56 +16,52 @@ import (
 // hundred (RFC 5321, section 4.5.3.1.8), some answer 452 to more.
 const maxRecipients = 100
 
-// tryHost delivers to one host: over an idle session if there is one that meets
-// the plan, else over a fresh one, address by address. Recipients without a
-// result afterwards stay open for the next host.
-func (d *run) tryHost(g *group, h route.Host) {
-	since := time.Now()
-	if s, ok := d.e.pool.Take(h.Name, *g.plan); ok {
-		d.e.acquired(s, since, true)
-		if d.use(g, s); len(g.open) == 0 || d.ctx.Err() != nil {
-			return
-		}
-	}
-	addrs, ok := d.addresses(g, h)
-	if !ok {
-		return
-	}
-	for _, ip := range addrs.IPs {
-		s, on, f := d.open(*g.plan, h.Name, ip)
-		if f != nil {
-			g.gaveUp(HostFailure{Host: h.Name, IP: ip, Reason: f.Reason, Text: errText(f)}, f, on)
-		} else {
-			d.use(g, s)
-		}
-		if len(g.open) == 0 || d.ctx.Err() != nil {
-			return
-		}
-	}
-}
-
 // use sends the message to the open recipients of g over s, in as many
 // transactions as it takes, and gives s back. Recipients whose transaction broke
-// off before anything was decided about them stay open.
-func (d *run) use(g *group, s *session) {
+// off before anything was decided about them stay open for another address. It
+// returns true if s came to its end and the recipients that are open were not
+// reached yet: the same address may serve them over a new session.
+func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
+	clean, broken := false, true // unless the loop comes to its end
+	defer func() { d.e.release(s, clean, broken) }()
 	for {
 		batch, rest := g.open, []*recipient(nil)
 		if n := s.batch(); len(batch) > n {
 			batch, rest = batch[:n], batch[n:]
 		}
-		res := s.conn.Send(d.ctx, d.transaction(s, batch))
-		broken := d.settle(g, s, batch, &res)
-		g.open = append(broken, rest...)
-		if len(broken) > 0 || res.Err != nil || len(rest) == 0 {
-			d.e.release(s, res.Clean, res.Err != nil)
-			return
+		ctx, cancel := context.WithTimeout(d.ctx, sendTime(d.parcel.size))
+		res := s.conn.Send(ctx, d.transaction(g, s, batch))
+		cancel()
+		undecided, cause := d.settle(g, s, batch, &res)
+		g.open = append(undecided, rest...)
+		clean, broken = res.Clean, res.Err != nil
+		switch {
+		case cause != nil && !stale(s, &res):
+			complained(place, cause.Reply)
+		case res.Final.Code != 0:
+			place.Succeeded()
 		}
-		if !res.Clean && s.conn.Reset(d.ctx) != nil {
-			d.e.release(s, false, true)
-			return
+		if len(undecided) > 0 || len(rest) == 0 {
+			return false
+		}
+		if broken || s.uses+1 >= s.mailMax() {
+			return true
+		}
+		if !clean {
+			if broken = s.conn.Reset(d.ctx) != nil; broken {
+				return true
+			}
 		}
 		s.uses++
 	}
+}
+
+// sendTime is how long one transaction may take in all. Each wait has a deadline
+// of its own; this one is for a server that is just quick enough for all of
+// them. It leaves room for the ten minutes that RFC 5321, section 4.5.3.2.6
+// gives the final reply, and for a line of 4 KiB a second.
+func sendTime(size int64) time.Duration {
+	return 20*time.Minute + time.Duration(size/4096)*time.Second
 }
 
 // batch is how many recipients one transaction over s may have (RFC 9422).
@@ -74,11 +72,19 @@ func (s *session) batch() int {
 	return maxRecipients
 }
 
+// mailMax is how many transactions s may have (RFC 9422).
+func (s *session) mailMax() int {
+	if mailMax, _ := s.conn.Extensions().Limits(); mailMax > 0 {
+		return mailMax
+	}
+	return math.MaxInt
+}
+
 // transaction is the message as the wire wants it.
-func (d *run) transaction(s *session, batch []*recipient) *smtpwire.Transaction {
+func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Transaction {
 	p := d.parcel
 	t := &smtpwire.Transaction{
-		From:       p.From,
+		From:       onWire(p.From, p.FromDomain),
 		Recipients: make([]smtpwire.Recipient, len(batch)),
 		Size:       int64(len(p.header)) + int64(p.Body.Len()),
 		UTF8:       p.Options.UTF8,
@@ -88,10 +94,11 @@ func (d *run) transaction(s *session, batch []*recipient) *smtpwire.Transaction 
 		EnvelopeID: p.Options.EnvelopeID,
 		Header:     p.header,
 		Content:    p.content,
+		EnvelopeFirst: g.careful || d.e.careful.Contains(s.host),
 	}
 	for i, r := range batch {
 		t.Recipients[i] = smtpwire.Recipient{
-			Address:           r.Address,
+			Address:           onWire(r.Address, r.Domain),
 			OriginalRecipient: r.originalRecipient(),
 		}
 		for _, n := range r.Options.Notify {
@@ -102,10 +109,9 @@ func (d *run) transaction(s *session, batch []*recipient) *smtpwire.Transaction 
 }
 
 // settle concludes every recipient of a transaction whose fate is decided and
-// returns the others: those to whom another host, or a fresh connection, may
-// still deliver.
-func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Result) (broken []*recipient) {
-	var first *smtpwire.Error
+// returns the others, with the reason: those to whom another host, or a fresh
+// connection, may still deliver.
+func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Result) (undecided []*recipient, cause *smtpwire.Error) {
 	on := s.describe()
 	for i, r := range batch {
 		err := res.Recipients[i].Err
@@ -114,10 +120,15 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 			continue
 		}
 		var we *smtpwire.Error
-		if errors.As(err, &we) && d.ctx.Err() == nil && mayGoElsewhere(we) {
-			broken = append(broken, r)
-			if first == nil {
-				first = we
+		isWire := errors.As(err, &we)
+		if isWire && mayHaveIt(we, res) {
+			g.careful = true
+			d.e.careful.Add(s.host, struct{}{})
+		}
+		if isWire && d.ctx.Err() == nil && mayGoElsewhere(we, res) {
+			undecided = append(undecided, r)
+			if cause == nil {
+				cause = we
 			}
 			continue
 		}
@@ -128,19 +139,19 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 		d.troubled(f.Reason, true)
 		d.conclude(g, r, outcome{connection: on, failure: f, utf8: res.UTF8})
 	}
-	if first != nil && !stale(s, res) {
-		f := wireFailure(s.host, first)
+	if cause != nil && !stale(s, res) {
+		f := wireFailure(s.host, cause)
 		d.troubled(f.Reason, true)
 		g.gaveUp(HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}, f, on)
 	}
-	return broken
+	return undecided, cause
 }
 
 // mayGoElsewhere reports whether a recipient can be tried again at once,
-// because nothing was decided: the connection broke, or the server went away,
-// before the body; or the server cannot take any message just now. After the
-// body has begun only the queue may try again, later.
-func mayGoElsewhere(we *smtpwire.Error) bool {
+// because nothing was decided: the server cannot take any message just now, or
+// the connection broke while the envelope was being answered. After that only the
+// queue may try again, later.
+func mayGoElsewhere(we *smtpwire.Error, res *smtpwire.Result) bool {
 	switch we.Stage {
 	case smtpwire.StageMail, smtpwire.StageRcpt, smtpwire.StageData:
 	default:
@@ -151,6 +162,17 @@ func mayGoElsewhere(we *smtpwire.Error) bool {
 	}
 	return !errors.Is(we, smtpwire.ErrTooLarge) && !errors.Is(we, smtpwire.ErrUTF8) &&
 		!errors.Is(we, smtpwire.ErrBadAddress)
+}
+
+// mayHaveIt reports whether the server may have the message although it did not
+// even answer the envelope: both went out together before the connection broke. A
+// server that hung up without a word has turned us away at MAIL; one that fell
+// silent later, or is just slow, may be about to take it. The message goes to
+// another host all the same, twice being better than never; but whoever gets it
+// now, and this host from now on, gets the envelope first, so that it stays with
+// one copy too many, whatever other hosts and later attempts bring.
+func mayHaveIt(we *smtpwire.Error, res *smtpwire.Result) bool {
+	return we.Reply == nil && res.Written && (res.Replied || we.Timeout())
 }
 
 // stale reports whether an idle session turned out to be closed by the other

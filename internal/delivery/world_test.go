@@ -132,8 +132,10 @@ func reply(step, text string) func(*mailtest.Behaviour) {
 // static is a policy that says the same to everybody.
 type static policy.Settings
 
-func (s static) Resolve(_ context.Context, _, _ string, o policy.Override) (policy.Settings, error) {
-	settings := policy.Settings(s)
+func (static) Row(context.Context, string) (*policy.Block, error) { return nil, nil }
+
+func (s static) Decide(q policy.Question) policy.Settings {
+	settings, o := policy.Settings(s), q.Override
 	for _, set := range []struct {
 		by     policy.Switch
 		value  *bool
@@ -146,7 +148,7 @@ func (s static) Resolve(_ context.Context, _, _ string, o policy.Override) (poli
 			*set.value, *set.source = set.by == policy.Yes, policy.FromMessage
 		}
 	}
-	return settings, nil
+	return settings
 }
 
 func settings(s policy.Settings) func(*delivery.Config) {
@@ -196,15 +198,23 @@ func (w *world) send(ctx context.Context, m *delivery.Message) map[string]error 
 	ctx, cancel := context.WithTimeout(ctx, hang)
 	defer cancel()
 	var mu sync.Mutex
-	statuses := make(map[string]error)
+	statuses, given := make(map[string]error), make(map[string]int)
 	w.Deliver(ctx, m, func(rcpt string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if _, twice := statuses[rcpt]; twice {
-			w.Errorf("%s got two statuses", rcpt)
+		if given[rcpt]++; given[rcpt] > 1 && statuses[rcpt] != err {
+			w.Errorf("%s got two different statuses", rcpt)
 		}
 		statuses[rcpt] = err
 	})
+	for _, r := range m.Recipients {
+		given[r.Address]--
+	}
+	for rcpt, n := range given {
+		if n != 0 {
+			w.Errorf("%s got %+d statuses", rcpt, n)
+		}
+	}
 	for _, r := range m.Recipients {
 		if _, ok := statuses[r.Address]; !ok {
 			w.Errorf("%s got no status", r.Address)

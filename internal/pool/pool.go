@@ -33,6 +33,9 @@ type Config struct {
 	// IdleChanged is told by how much the number of idle sessions changed. It
 	// is called under the pool's lock and must not call back. Optional.
 	IdleChanged func(by int)
+	// Panicked is told of a panic while a session was closed. Optional; the
+	// panic goes no further in any case.
+	Panicked func(p any)
 }
 
 // Pool keeps idle sessions. The zero value is not usable; see New.
@@ -80,14 +83,13 @@ func (p *Pool[S]) Take(host string, plan tlsplan.Plan) (S, bool) {
 }
 
 // Put gives a session to the pool. It takes the place of the host's, or the
-// pool's, oldest one if there is none free. A pool that is closed, or keeps
-// nothing, closes the session before Put returns.
-func (p *Pool[S]) Put(host string, s S) {
+// pool's, oldest one if there is none free. It returns false if the pool is
+// closed, or keeps nothing: then the session is still the caller's.
+func (p *Pool[S]) Put(host string, s S) bool {
 	p.mu.Lock()
 	if p.closed || p.cfg.PerHost <= 0 || p.cfg.IdleTime <= 0 || p.cfg.Total <= 0 {
 		p.mu.Unlock()
-		s.Close()
-		return
+		return false
 	}
 	var surplus *entry[S]
 	if list := p.hosts[host]; len(list) >= p.cfg.PerHost {
@@ -105,6 +107,7 @@ func (p *Pool[S]) Put(host string, s S) {
 	if surplus != nil {
 		go p.end(surplus.session)
 	}
+	return true
 }
 
 // Idle returns the number of idle sessions.
@@ -115,7 +118,7 @@ func (p *Pool[S]) Idle() int {
 }
 
 // Close closes all idle sessions and waits until they are closed. Sessions
-// that are put back later are closed at once.
+// that are put back later are not taken.
 func (p *Pool[S]) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -135,6 +138,11 @@ func (p *Pool[S]) Close() {
 // end closes a session that has been counted in p.closing.
 func (p *Pool[S]) end(s S) {
 	defer p.closing.Done()
+	defer func() {
+		if panicked := recover(); panicked != nil && p.cfg.Panicked != nil {
+			p.cfg.Panicked(panicked)
+		}
+	}()
 	s.Close()
 }
 

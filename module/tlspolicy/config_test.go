@@ -42,7 +42,7 @@ func TestWholeBlock(t *testing.T) {
 	if got := strings.Join(m.Fields().Names(), " "); got != wantFields {
 		t.Errorf("fields %s", got)
 	}
-	got, err := m.Resolve(context.Background(), "sub.example.com", "partner.example",
+	got, err := m.resolve(context.Background(), "sub.example.com", "partner.example",
 		policy.Override{RequireTLS: policy.No, SkipVerification: policy.No})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/policy"
 )
 
 // parse reads a configuration text, called maddy.conf, as maddy does.
@@ -131,3 +133,12 @@ func (l *logBook) text() string {
 }
 
 var _ log.Output = (*logBook)(nil)
+
+// resolve does what a target does with a message to one destination.
+func (m *Module) resolve(ctx context.Context, sendingDomain, destination string, o policy.Override) (policy.Settings, error) {
+	row, err := m.Row(ctx, sendingDomain)
+	if err != nil {
+		return policy.Settings{}, err
+	}
+	return m.Decide(policy.Question{SendingDomain: sendingDomain, Destination: destination, Override: o, Row: row}), nil
+}

@@ -40,9 +40,10 @@ type Module struct {
 
 	policy    *policy.Policy
 	fields    policy.Fields
-	table     module.Table // nil: no `domains` directive
-	tableFile string       // of a table that is a file, else ""
-	stateDir  string       // "": maddy's global one
+	table     module.Table  // nil: no `domains` directive
+	tableFile string        // of a table that is a file, else ""
+	lookups   chan struct{} // holds one for each question the table has not answered
+	stateDir  string        // "": maddy's global one
 
 	keyLock sync.Mutex
 	key     *policy.Key // nil until it was read
@@ -61,6 +62,7 @@ func newModule(instName string) *Module {
 		instName: instName,
 		log:      log.Logger{Name: modName},
 		policy:   &policy.Policy{},
+		lookups:  make(chan struct{}, maxLookups),
 		fields:   policy.DefaultFields(),
 	}
 	if instName != "" {
@@ -96,7 +98,7 @@ func (m *Module) Name() string { return modName }
 func (m *Module) InstanceName() string { return m.instName }
 
 // Policy returns the decisions of the block. It does not know the table: see
-// Row and Resolve.
+// Row and Decide.
 func (m *Module) Policy() *policy.Policy { return m.policy }
 
 // Fields returns the override fields of the block.

@@ -35,23 +35,8 @@ func (e *TableError) Unwrap() error { return e.Err }
 // Temporary returns true: tables and rows get repaired.
 func (e *TableError) Temporary() bool { return true }
 
-// Resolve returns the settings for a message from the sending domain ("" for the
-// null sender) to the destination. It fetches the domain's row from the table
-// where the policy wants it. The error is a *TableError; it has been logged.
-//
-// For several destinations, fetch the row once with Row and ask Policy.
-func (m *Module) Resolve(ctx context.Context, sendingDomain, destination string, o policy.Override) (policy.Settings, error) {
-	row, err := m.Row(ctx, sendingDomain)
-	if err != nil {
-		return policy.Settings{}, err
-	}
-	return m.policy.Resolve(policy.Question{
-		SendingDomain: sendingDomain,
-		Destination:   destination,
-		Override:      o,
-		Row:           row,
-	}), nil
-}
+// Decide answers what TLS the sender wants. The row is that of Row.
+func (m *Module) Decide(q policy.Question) policy.Settings { return m.policy.Resolve(q) }
 
 // Row returns what the `domains` table says about a sending domain, nil if it
 // says nothing. The table is not asked about the null sender, nor about a domain
@@ -82,7 +67,7 @@ func (m *Module) fetchRow(ctx context.Context, key string) (*policy.Block, error
 		keys = append(keys, ascii)
 	}
 	for _, key := range keys {
-		value, found, err := lookup(ctx, m.table, key)
+		value, found, err := m.lookup(ctx, key)
 		if err != nil {
 			return nil, &TableError{Key: key, Err: err}
 		}
@@ -99,6 +84,10 @@ func (m *Module) fetchRow(ctx context.Context, key string) (*policy.Block, error
 	return nil, nil
 }
 
+// maxLookups bounds the questions that a table has not answered: one that hangs
+// may keep as many goroutines, for as long as it hangs.
+const maxLookups = 64
+
 type answer struct {
 	value string
 	found bool
@@ -107,17 +96,23 @@ type answer struct {
 
 // lookup asks the table and waits no longer than the context lasts, whether or
 // not the table heeds it.
-func lookup(ctx context.Context, table module.Table, key string) (value string, found bool, err error) {
+func (m *Module) lookup(ctx context.Context, key string) (value string, found bool, err error) {
+	select {
+	case m.lookups <- struct{}{}:
+	case <-ctx.Done():
+		return "", false, fmt.Errorf("no answer to %d earlier questions: %w", maxLookups, ctx.Err())
+	}
 	done := make(chan answer, 1)
 	go func() {
 		var a answer
 		defer func() {
+			<-m.lookups
 			if p := recover(); p != nil {
 				a = answer{err: foreignError{fmt.Errorf("panic: %v", p)}}
 			}
 			done <- a
 		}()
-		a = ask(ctx, table, key)
+		a = ask(ctx, m.table, key)
 	}()
 	select {
 	case a := <-done:

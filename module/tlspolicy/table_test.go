@@ -57,7 +57,7 @@ func TestRows(t *testing.T) {
 			t.Parallel()
 			table := &fakeTable{rows: table.rows}
 			m, book := withTable(t, table)
-			s, err := m.Resolve(context.Background(), test.sender, "to.example", policy.Override{})
+			s, err := m.resolve(context.Background(), test.sender, "to.example", policy.Override{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,7 +112,7 @@ func TestRowFailures(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			m, book := withTable(t, test.table)
-			s, err := m.Resolve(context.Background(), "Example.com", "to.example", policy.Override{RequireTLS: policy.Yes})
+			s, err := m.resolve(context.Background(), "Example.com", "to.example", policy.Override{RequireTLS: policy.Yes})
 			var te *TableError
 			if !errors.As(err, &te) || te.Key != "example.com" || !te.Temporary() {
 				t.Fatalf("got %v", err)
@@ -162,7 +162,7 @@ func TestHangingTable(t *testing.T) {
 	m, _ := withTable(t, table)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := m.Resolve(ctx, "example.com", "to.example", policy.Override{})
+	_, err := m.resolve(ctx, "example.com", "to.example", policy.Override{})
 	var te *TableError
 	if !errors.As(err, &te) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -192,7 +192,7 @@ func TestFileGone(t *testing.T) {
 
 func TestWithoutTable(t *testing.T) {
 	t.Parallel()
-	if s, err := BuiltIn().Resolve(context.Background(), "example.com", "to.example", policy.Override{RequireTLS: policy.Yes}); err != nil ||
+	if s, err := BuiltIn().resolve(context.Background(), "example.com", "to.example", policy.Override{RequireTLS: policy.Yes}); err != nil ||
 		!s.RequireTLS || s.RequireTLSSource != policy.FromMessage {
 		t.Errorf("got %+v, %v", s, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/pool"
 	"tlscontrol/internal/route"
@@ -22,11 +24,16 @@ import (
 	"tlscontrol/module/tlspolicy"
 )
 
-// Defaults. Those of target.remote, and where it has none, RFC 5321, section
-// 4.5.3.2.
+// Defaults: those of target.remote unless said otherwise, and where it has none,
+// those of RFC 5321, section 4.5.3.2.
 const (
 	defaultPort           = 25
-	defaultConnectTimeout = 5 * time.Minute
+	defaultConnectTimeout = 30 * time.Second // what Postfix has: the queue has few places
+	defaultConcurrency    = 20
+	maxConcurrency        = 10_000
+	defaultFailures       = 3
+	defaultBreakerMin     = 30 * time.Second
+	defaultBreakerMax     = 10 * time.Minute
 	defaultReuseLimit     = 10
 	defaultIdlePerHost    = 5
 	defaultIdleTime       = 150 * time.Second // half of what RFC 5321 lets a server wait
@@ -55,6 +62,10 @@ type settings struct {
 	commandTimeout    time.Duration
 	submissionTimeout time.Duration
 	chunking          bool
+	hostConcurrency   int
+	breakerFailures   int
+	breakerMin        time.Duration
+	breakerMax        time.Duration
 
 	seen map[string]config.Node // the directives that the block has
 }
@@ -82,6 +93,10 @@ func (d *settings) directives() []directive {
 		{name: "command_timeout", read: timeoutDirective, store: &d.commandTimeout, absent: constant(time.Duration(0))},
 		{name: "submission_timeout", read: timeoutDirective, store: &d.submissionTimeout, absent: constant(time.Duration(0))},
 		{name: "chunking", read: boolDirective, store: &d.chunking, absent: constant(true)},
+		{name: "host_concurrency", read: intDirective(1, maxConcurrency), store: &d.hostConcurrency, absent: constant(defaultConcurrency)},
+		{name: "breaker_failures", read: intDirective(0, 1000), store: &d.breakerFailures, absent: constant(defaultFailures)},
+		{name: "breaker_min_time", read: timeoutDirective, store: &d.breakerMin, absent: constant(defaultBreakerMin)},
+		{name: "breaker_max_time", read: timeoutDirective, store: &d.breakerMax, absent: constant(defaultBreakerMax)},
 	}
 }
 
@@ -116,6 +131,22 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 	if d.forceIPv4 && d.localIP.Is6() {
 		return nil, config.NodeErr(d.seen["local_ip"], "local_ip: unexpected %q, expected an IPv4 address because of force_ipv4", d.localIP)
 	}
+	if d.breakerMax < d.breakerMin {
+		place, ok := d.seen["breaker_max_time"]
+		if !ok {
+			place = d.seen["breaker_min_time"]
+		}
+		return nil, config.NodeErr(place, "breaker_max_time: unexpected %v, expected at least the breaker_min_time of %v", d.breakerMax, d.breakerMin)
+	}
+	// A server may let us wait for its greeting longer than for a connection
+	// (RFC 5321, section 4.5.3.2.1), unless the operator thinks otherwise.
+	var greeting time.Duration
+	if _, set := d.seen["connect_timeout"]; set {
+		greeting = d.connectTimeout
+	}
+	if d.breakerFailures == 0 {
+		d.breakerFailures = math.MaxInt
+	}
 	return &delivery.Config{
 		Module:            instName,
 		Hostname:          hostname,
@@ -136,12 +167,14 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 			Hostname:   hostname,
 			NoChunking: !d.chunking,
 			Timeouts: smtpwire.Timeouts{
-				Greeting: d.connectTimeout,
+				Greeting: greeting,
 				Command:  d.commandTimeout,
 				Body:     d.submissionTimeout,
 				Final:    d.submissionTimeout,
 			},
 		},
+		Places:    health.PlacesConfig{PerHost: d.hostConcurrency},
+		Breakers:  health.BreakersConfig{Failures: d.breakerFailures, First: d.breakerMin, Max: d.breakerMax},
 		Pool:      pool.Config{PerHost: d.idlePerHost, Total: maxIdle, IdleTime: d.idleTime},
 		Observers: []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)},
 		Log:       slog.New(slogHandler{out: logger}),

@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 	// The ones of target.remote, where it has them.
 	want := []any{
 		"outbound", "relay.example.com", "relay.example.com", 25, false, tlsplan.Level(""), true, 10,
-		5, 150 * time.Second, 5 * time.Minute, false, delivery.Limits(nil), 2,
+		5, 150 * time.Second, 30 * time.Second, false, delivery.Limits(nil), 2,
 	}
 	for i := range want {
 		if got[i] != want[i] {
@@ -39,8 +39,11 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 	// Where nothing is said, smtpwire has the time-outs of RFC 5321.
-	if w := c.Wire.Timeouts; w.Greeting != 5*time.Minute || w.Command != 0 || w.Body != 0 || w.Final != 0 {
+	if w := c.Wire.Timeouts; w.Greeting != 0 || w.Command != 0 || w.Body != 0 || w.Final != 0 {
 		t.Errorf("time-outs %+v", w)
+	}
+	if c.Places.PerHost != 20 || c.Breakers.Failures != 3 || c.Breakers.First != 30*time.Second || c.Breakers.Max != 10*time.Minute {
+		t.Errorf("places %+v, breakers %+v", c.Places, c.Breakers)
 	}
 	if c.TLS == nil || c.TLS.RootCAs != nil || c.TLS.MinVersion != 0 {
 		t.Errorf("TLS %+v", c.TLS)

@@ -9,10 +9,10 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/foxcpp/maddy/framework/address"
 	"github.com/foxcpp/maddy/framework/buffer"
-	"github.com/foxcpp/maddy/framework/dns"
 	"github.com/foxcpp/maddy/framework/module"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
 
@@ -21,6 +21,9 @@ import (
 type messageDelivery struct {
 	target *Target
 	msg    delivery.Message
+	// badSender: MAIL FROM is no address. Recipients are refused, one by one, so
+	// that each has its line in the log.
+	badSender bool
 	// quarantine is asked late, because the pipeline decides late.
 	quarantine func() bool
 }
@@ -39,17 +42,19 @@ func (d *messageDelivery) AddRcpt(_ context.Context, to string, opts smtp.RcptOp
 	}
 	local, domain, err := address.Split(to)
 	if err != nil {
-		return d.refuse(r, 501, [3]int{5, 1, 3}, tlsplan.MXLookup, "Malformed recipient address")
+		return d.refuse(r, 501, [3]int{5, 1, 3}, tlsplan.RcptRejected, "Malformed recipient address")
 	}
 	switch {
+	case d.badSender:
+		return d.refuse(r, 501, [3]int{5, 1, 8}, tlsplan.MailRejected, "Malformed sender address")
 	case domain == "":
-		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.MXLookup, "The address <postmaster> without a domain is not supported")
+		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "The address <postmaster> without a domain is not supported")
 	case strings.HasPrefix(domain, "["):
-		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.MXLookup, "IP address literals are not supported")
+		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "IP address literals are not supported")
 	}
-	// A domain that cannot be normalised is compared as it is; looking it up
-	// will say what is wrong with it.
-	r.Domain, _ = dns.ForLookup(domain)
+	// What cannot be normalised is compared as it is; looking it up will say
+	// what is wrong with it.
+	r.Domain = policy.Normalize(domain)
 	r.Local = local
 	d.msg.Recipients = append(d.msg.Recipients, r)
 	return nil

@@ -15,7 +15,8 @@ type mistake struct {
 const (
 	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, resolver, port, mx_auth, limits, " +
 		"requiretls_override, relaxed_requiretls, conn_reuse_limit, conn_max_idle_count, conn_max_idle_time, connect_timeout, " +
-		"command_timeout, submission_timeout, chunking"
+		"command_timeout, submission_timeout, chunking, " +
+		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time"
 	timeoutHint = "expected a duration up to 24h, such as 30s or 5m"
 	secondsHint = "expected a number of seconds up to 86400, or a duration such as 150s"
 	serverHint  = "expected an IP address with an optional port, as 127.0.0.1, 127.0.0.1:5353, ::1 or [::1]:5353"
@@ -56,6 +57,11 @@ func mistakes(missing, bad string) []mistake {
 		{"debug 2", `2: debug: unexpected "2", expected yes or no`},
 		{"requiretls_override never", `2: requiretls_override: unexpected "never", expected yes or no`},
 		{`relaxed_requiretls ""`, `2: relaxed_requiretls: unexpected "", expected yes or no`},
+		{"host_concurrency 0", `2: host_concurrency: unexpected "0", expected a number from 1 to 10000`},
+		{"breaker_failures -1", `2: breaker_failures: unexpected "-1", expected a number from 0 to 1000`},
+		{"breaker_min_time 0s", `2: breaker_min_time: unexpected "0s", ` + timeoutHint},
+		{"breaker_max_time 10s", `2: breaker_max_time: unexpected 10s, expected at least the breaker_min_time of 30s`},
+		{"breaker_min_time 20m", `2: breaker_max_time: unexpected 10m0s, expected at least the breaker_min_time of 20m0s`},
 		{"chunking always", `2: chunking: unexpected "always", expected yes or no`},
 
 		{"tls_client", `2: tls_client: expected a block`},

@@ -13,13 +13,12 @@ import (
 
 	"github.com/foxcpp/maddy/framework/address"
 	"github.com/foxcpp/maddy/framework/config"
-	"github.com/foxcpp/maddy/framework/dns"
-	"github.com/foxcpp/maddy/framework/exterrors"
 	"github.com/foxcpp/maddy/framework/hooks"
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/policy"
 )
 
 // name is the module's name without the namespace, as errors and log lines
@@ -53,11 +52,11 @@ func (t *Target) Init(cfg *config.Map) error {
 	if len(t.inlineArgs) != 0 {
 		return config.NodeErr(cfg.Block, "%s: unexpected %q, expected a block", name, t.inlineArgs[0])
 	}
-	settings, err := parse(cfg, t.instName, &t.log)
+	engine, err := parse(cfg, t.instName, &t.log)
 	if err != nil {
 		return err
 	}
-	t.engine = delivery.New(*settings)
+	t.engine = delivery.New(*engine)
 	return nil
 }
 
@@ -90,21 +89,9 @@ func (t *Target) Start(_ context.Context, meta *module.MsgMetadata, mailFrom str
 			ClientIP: clientIP(meta),
 		},
 	}
-	if mailFrom == "" {
-		return d, nil
-	}
-	_, domain, err := address.Split(mailFrom)
-	if err == nil {
-		d.msg.FromDomain, err = dns.ForLookup(domain)
-	}
-	if err != nil {
-		return nil, &exterrors.SMTPError{
-			Code:         501,
-			EnhancedCode: exterrors.EnhancedCode{5, 1, 8},
-			Message:      "Malformed sender address",
-			TargetName:   name,
-			Err:          err,
-		}
+	if mailFrom != "" {
+		_, domain, err := address.Split(mailFrom)
+		d.msg.FromDomain, d.badSender = policy.Normalize(domain), err != nil
 	}
 	return d, nil
 }

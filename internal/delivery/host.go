@@ -1,0 +1,85 @@
+package delivery
+
+import (
+	"net/netip"
+	"regexp"
+	"time"
+
+	"tlscontrol/internal/health"
+	"tlscontrol/internal/route"
+	"tlscontrol/internal/smtpwire"
+	"tlscontrol/internal/tlsplan"
+)
+
+// tryHost delivers to one host: over an idle session if there is one that meets
+// the plan, else over a fresh one, address by address. Recipients without a
+// result afterwards stay open for the next host.
+func (d *run) tryHost(g *group, h route.Host) {
+	since := time.Now()
+	place, err := d.e.places.Acquire(d.ctx, h.Name)
+	if err != nil {
+		f := failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "Too many messages for %s at once, try again later", h.Name)
+		if ctxErr := d.ctx.Err(); ctxErr != nil {
+			f = cancelled(ctxErr)
+		}
+		d.troubled(f.Reason, true)
+		g.gaveUp(HostFailure{Host: h.Name, Reason: f.Reason, Text: errText(f)}, f, nil)
+		return
+	}
+	defer place.Release()
+
+	if s, ok := d.e.pool.Take(h.Name, *g.plan); ok {
+		d.e.acquired(s, since, true)
+		d.use(g, s, place)
+		if len(g.open) == 0 || d.ctx.Err() != nil {
+			return
+		}
+	}
+	addrs, ok := d.addresses(g, h)
+	if !ok {
+		return
+	}
+	for left := addrs.IPs; len(left) > 0 && !g.spent(); {
+		var l *link
+		if l, left = d.reach(g, h.Name, left); l == nil {
+			return
+		}
+		g.tries++
+		s, on, f := d.open(*g.plan, h.Name, l)
+		if f != nil {
+			complained(place, f.Reply)
+			g.gaveUp(HostFailure{Host: h.Name, IP: l.ip, Reason: f.Reason, Text: errText(f)}, f, on)
+		} else if d.use(g, s, place) {
+			g.tries--
+			left = append([]netip.Addr{l.ip}, left...)
+		}
+		if len(g.open) == 0 || d.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// What one attempt may cost. A domain can name a hundred hosts of sixteen
+// addresses that all let us wait as long as we are willing to; the queue has
+// few places. What is not tried now is tried another time, in another order
+// where preferences are equal.
+const (
+	maxTries  = 20               // addresses tried for one domain
+	noMoreTry = 15 * time.Minute // no further one is begun after so long
+)
+
+// spent reports whether the attempt may not begin another try.
+func (g *group) spent() bool {
+	return g.tries >= maxTries || time.Since(g.since) > noMoreTry
+}
+
+// tooMany is how servers say that we have too many connections where they do
+// not say 421.
+var tooMany = regexp.MustCompile(`(?i)too many (concurrent |simultaneous |open )?(smtp )?(connections|sessions)`)
+
+// complained takes note if a reply says that we are too many.
+func complained(place *health.Place, r *smtpwire.Reply) {
+	if r != nil && (r.Code == 421 || r.Code >= 400 && tooMany.MatchString(r.Text)) {
+		place.Overloaded()
+	}
+}
