@@ -177,7 +177,7 @@ func TestRefusedAtRCPT(t *testing.T) {
 			t.Errorf("RCPT TO:<%s>: %v", tt.to, err)
 		}
 		d := s.lastDocument(i + 1)
-		if !strings.EqualFold(fmt.Sprint(d["recipient"]), tt.recipient) || d.status() != "failed permanent 550 mx-lookup" {
+		if !strings.EqualFold(fmt.Sprint(d["recipient"]), tt.recipient) || d.status() != "failed permanent 550 rcpt-rejected" {
 			t.Errorf("document %v", d)
 		}
 	}

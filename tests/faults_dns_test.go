@@ -156,7 +156,7 @@ func TestOneBadHostOfThree(t *testing.T) {
 }
 
 // TestResolverDown: as long as one resolver answers nobody notices that another
-// is down; without any, everything is deferred.
+// is down; without any, everything is deferred but mail to where the way is known.
 func TestResolverDown(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, mailtest.Behaviour{})
@@ -165,30 +165,36 @@ func TestResolverDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { second.Close() })
-	second.MX("example.net", 10, host(0))
 	second.A(host(0), s.mx[0].IP())
+	for _, name := range []string{"one.test", "two.test", "three.test"} {
+		s.dns.MX(name, 10, host(0))
+		second.MX(name, 10, host(0))
+	}
 	s.config(blocks{endpoints: twoDoors})
 	s.configText(strings.Replace(s.conf, "resolver "+s.dns.Addr(), "resolver {dns} "+second.Addr(), 1))
 	s.start()
-	m := mail{anonymous: true, port: atTarget}
+	none := func() error { return nil }
 	for i, step := range []struct {
-		name string
-		do   func() error
-		want string
+		name   string
+		do     func() error
+		domain string
+		want   string
 	}{
-		{"both up", func() error { return nil }, "delivered 250"},
-		{"first down", s.dns.Close, "delivered 250"},
-		{"both down", second.Close, "failed temporary 451 mx-lookup"},
+		{"both up", none, "one.test", "delivered 250"},
+		{"first down", s.dns.Close, "two.test", "delivered 250"},
+		{"both down", second.Close, "three.test", "failed temporary 451 mx-lookup"},
+		{"both down, within the TTL", none, "one.test", "delivered 250"},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		_ = s.submit(m) // the document tells
+		// The document tells.
+		_ = s.submit(mail{to: []string{"b@" + step.domain}, anonymous: true, port: atTarget})
 		if d := s.lastDocument(i + 1); d.status() != step.want {
 			t.Errorf("%s: %v", step.name, d)
 		}
 	}
-	if n := len(s.mx[0].Messages()); n != 2 {
+	if n := len(s.mx[0].Messages()); n != 3 {
 		t.Errorf("%d messages arrived", n)
 	}
 }

@@ -63,7 +63,7 @@ func TestFaultsOfReplies(t *testing.T) {
 		// RFC 5321, section 4.5.3.1.10: the words of old servers for 452.
 		fault{name: "552 to RCPT", hosts: []faultHost{at("rcpt", "552 too many recipients")},
 			want: "failed temporary 552 rcpt-rejected", client: 452},
-		fault{name: "250 to DATA", hosts: []faultHost{at("data", "250 go ahead")}, want: "failed temporary 250 data-rejected", client: 451},
+		fault{name: "250 to DATA", hosts: []faultHost{at("data", "250 go ahead")}, want: "failed temporary 451 connection-lost", client: 451},
 		// Slow is not wrong.
 		fault{name: "byte by byte", strict: true, hosts: []faultHost{faultyTLS(mailtest.Behaviour{Replies: map[string]string{
 			"greeting": "dribble", "ehlo": "dribble", "mail": "dribble", "rcpt": "dribble", "body": "dribble",
