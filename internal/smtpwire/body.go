@@ -15,11 +15,7 @@ const (
 	smallBody = 64 << 10
 	headRoom  = 8 << 10 // for the commands in front of a small message
 	slack     = 64      // for what finish and the final dot add
-	// chunkSize is the size of a BDAT chunk of a larger message: with two of them
-	// on the way a line of 100 Mbit/s and 40 ms is full, and a hundred
-	// deliveries at once still cost only 25 MiB.
-	chunkSize = 256 << 10
-	minRoom   = 512 // a buffer with less room than this is full
+	minRoom   = 512     // a buffer with less room than this is full
 )
 
 // buffers are what one transaction needs: raw input, and the encoded message with
@@ -29,13 +25,7 @@ type buffers struct {
 	out [headRoom + smallBody + slack]byte
 }
 
-// chunk is one BDAT command with its data.
-type chunk [headRoom + chunkSize + slack]byte
-
-var (
-	buffersPool = sync.Pool{New: func() any { return new(buffers) }}
-	chunkPool   = sync.Pool{New: func() any { return new(chunk) }}
-)
+var buffersPool = sync.Pool{New: func() any { return new(buffers) }}
 
 // encoder turns a message into what goes over the wire. CRLF, a lone LF and a
 // lone CR each become CRLF: a line end that some server reads differently than we
@@ -102,6 +92,34 @@ func (e *encoder) finish(dst []byte) []byte {
 	}
 	return dst
 }
+
+// counter tells how long a message is once it is encoded, without stuffed dots.
+type counter struct {
+	n    int64
+	any  bool
+	last byte // if any
+}
+
+// add counts a block of the message, cut anywhere.
+func (c *counter) add(src []byte) {
+	lf, cr, crlf := bytes.Count(src, lineFeed), bytes.Count(src, carriageReturn), bytes.Count(src, lineEnd)
+	// Each LF and each CR that has not the other beside it gets it.
+	c.n += int64(len(src) + lf + cr - 2*crlf)
+	if c.any && c.last == '\r' && src[0] == '\n' {
+		c.n -= 2 // the block was cut between them
+	}
+	c.any, c.last = true, src[len(src)-1]
+}
+
+// total is the length with the CRLF that the last line may lack.
+func (c *counter) total() int64 {
+	if !c.any || c.last == '\n' || c.last == '\r' {
+		return c.n
+	}
+	return c.n + 2
+}
+
+var lineFeed, carriageReturn, lineEnd = []byte("\n"), []byte("\r"), []byte("\r\n")
 
 // source is the message as a stream of encoded blocks: the header, then the
 // content, which is opened when the header is used up.

@@ -149,6 +149,34 @@ func TestBodyProperty(t *testing.T) {
 			func(r io.Reader) io.Reader { return randomReads{r, rng} },
 		}
 		checkBody(t, random(10), random(60), reads[rng.IntN(len(reads))], minRoom+rng.IntN(3000))
+		checkCount(t, random(10), random(60), reads[rng.IntN(len(reads))])
+	}
+}
+
+// checkCount holds the length that is counted in advance against that of what
+// is sent.
+func checkCount(t *testing.T, header, content []byte, read func(io.Reader) io.Reader) {
+	t.Helper()
+	newSource := func() source {
+		return source{pending: header, raw: make([]byte, 7), open: func() (io.ReadCloser, error) {
+			return io.NopCloser(read(bytes.NewReader(content))), nil
+		}}
+	}
+	x := &exchange{t: &Transaction{Header: header, Content: newSource().open}, buf: new(buffers)}
+	n, err := x.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent int64
+	for s, done := newSource(), false; !done; {
+		var out []byte
+		if out, done, err = s.next(make([]byte, 0, 2*minRoom), minRoom); err != nil {
+			t.Fatal(err)
+		}
+		sent += int64(len(out))
+	}
+	if n != sent {
+		t.Errorf("counted %d octets, sent %d, of %q and %q", n, sent, header, content)
 	}
 }
 
@@ -160,6 +188,8 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, content []byte, limit uint16) {
 		checkBody(t, header, content, iotest.HalfReader, minRoom+int(limit))
 		checkBody(t, header, content, iotest.OneByteReader, minRoom+int(limit))
+		checkCount(t, header, content, iotest.HalfReader)
+		checkCount(t, header, content, iotest.OneByteReader)
 	})
 }
 

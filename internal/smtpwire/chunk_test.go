@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,113 +15,121 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// takeChunks is a server for large messages: it reads BDAT commands and answers the
-// n-th with replies[n], then with 250, until it has accepted the last one or the
-// client is gone. It returns the message and the sizes of the chunks.
-func takeChunks(s *server, replies []string) (body []byte, sizes []int, err error) {
-	for n := 0; ; n++ {
-		line, err := s.br.ReadString('\n')
-		if err != nil && n > 0 { // the client has hung up
-			return body, sizes, nil
-		}
-		if err != nil {
-			return body, sizes, err
-		}
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "BDAT" {
-			return body, sizes, fmt.Errorf("client sent %q", line)
-		}
-		size, err := strconv.Atoi(fields[1])
-		if err != nil {
-			return body, sizes, err
-		}
-		chunk := make([]byte, size)
-		if _, err := io.ReadFull(s.br, chunk); err != nil {
-			return body, sizes, err
-		}
-		body, sizes = append(body, chunk...), append(sizes, size)
-		reply := "250 ok"
-		if n < len(replies) {
-			reply = replies[n]
-		}
-		if _, err := io.WriteString(s.nc, reply+"\r\n"); err != nil {
-			return body, sizes, err
-		}
-		if len(fields) == 3 && strings.HasPrefix(reply, "2") {
-			return body, sizes, nil
-		}
+// takeChunk is a server for one large message: it reads BDAT ... LAST, answers
+// with reply, and returns what came.
+func takeChunk(s *server, reply string) (body []byte, err error) {
+	line, err := s.br.ReadString('\n')
+	if err != nil {
+		return nil, err
 	}
+	var size int
+	if n, err := fmt.Sscanf(line, "BDAT %d LAST\r\n", &size); n != 1 || err != nil {
+		return nil, fmt.Errorf("client sent %q", line)
+	}
+	body = make([]byte, size)
+	if n, err := io.ReadFull(s.br, body); err != nil {
+		return body[:n], err
+	}
+	_, err = io.WriteString(s.nc, reply+"\r\n")
+	return body, err
 }
 
-func TestLargeChunks(t *testing.T) {
+// chunkServer plays an envelope and then takes one chunk.
+func chunkServer(t *testing.T, ext []string, reply string) (net.Conn, chan chunkTaken) {
+	client, nc := pipe(t)
+	s := newServer(t, nc)
+	done := make(chan chunkTaken, 1)
+	script := hello(append(ext, "CHUNKING")...) + cMail + sOK + cRcptB + sOK
+	if ext != nil {
+		script = hello(append(ext, "CHUNKING")...) + cMail + cRcptB + sOK + sOK
+	}
+	go func() {
+		if _, err := s.script(script); err != nil {
+			done <- chunkTaken{err: err}
+			return
+		}
+		body, err := takeChunk(s, reply)
+		done <- chunkTaken{body, err}
+	}()
+	return client, done
+}
+
+type chunkTaken struct {
+	body []byte
+	err  error
+}
+
+// A large message is one chunk, sent when the envelope stands.
+func TestLargeChunk(t *testing.T) {
 	t.Parallel()
+	line := []byte(".234567890123456789012345678901234567890123456789012345678901234567890\r\n")
 	for _, test := range []struct {
-		name    string
-		ext     []string
-		size    int
-		known   bool // the size is announced
-		replies []string
-		want    string
-		chunks  int
+		name  string
+		ext   []string
+		body  []byte
+		known bool // the size is announced
+		reply string
+		want  string
 	}{
-		{"three chunks", []string{"PIPELINING"}, 2*chunkSize + 100, false, nil, "ok", 3},
-		{"size known", []string{"PIPELINING"}, 2*chunkSize + 100, true, nil, "ok", 3},
-		{"stop and wait", nil, 2*chunkSize + 100, false, nil, "ok", 3},
-		{"one chunk", nil, smallBody + 100, false, nil, "ok", 1},
-		{"first refused", []string{"PIPELINING"}, 9 * chunkSize, false, []string{"552 5.3.4 too big", "503 what"}, "data: 552 5.3.4 too big", 2},
-		{"second refused", []string{"PIPELINING"}, 9 * chunkSize, false, []string{"250 ok", "452 4.3.1 full", "503 what"}, "data: 452 4.3.1 full", 3},
-		{"refused, the next one not", []string{"PIPELINING"}, 9 * chunkSize, false, []string{"452 4.3.1 full", "250 ok"}, "data: 452 4.3.1 full", 2},
-		{"refused, stop and wait", nil, 9 * chunkSize, false, []string{"552 5.3.4 too big"}, "data: 552 5.3.4 too big", 1},
-		{"last refused", []string{"PIPELINING"}, chunkSize + 100, false, []string{"250 ok", "554 5.6.0 virus"}, "final: 554 5.6.0 virus", 2},
-		{"last but one refused", []string{"PIPELINING"}, chunkSize + 100, false, []string{"452 4.3.1 full"}, "data: 452 4.3.1 full", 1},
+		{"pipelined", []string{"PIPELINING"}, bytes.Repeat(line, 10_000), false, "250 ok", "ok"},
+		{"size known", []string{"PIPELINING"}, bytes.Repeat(line, 10_000), true, "250 ok", "ok"},
+		{"stop and wait", nil, bytes.Repeat(line, 10_000), false, "250 ok", "ok"},
+		{"just too large for one flight", []string{"PIPELINING"}, bytes.Repeat([]byte("x"), smallBody+1), false, "250 ok", "ok"},
+		{"lone LF", []string{"PIPELINING"}, bytes.Repeat([]byte("a line\n"), 50_000), false, "250 ok", "ok"},
+		{"nothing but CR", []string{"PIPELINING"}, bytes.Repeat([]byte("\r"), 200_000), true, "250 ok", "ok"},
+		{"CR CR LF", []string{"PIPELINING"}, bytes.Repeat([]byte("\r\r\n\x00"), 50_000), false, "250 ok", "ok"},
+		{"refused", []string{"PIPELINING"}, bytes.Repeat(line, 10_000), false, "554 5.6.0 virus", "final: 554 5.6.0 virus"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			client, nc := pipe(t)
-			s := newServer(t, nc)
-			type taken struct {
-				body  []byte
-				sizes []int
-				err   error
-			}
-			done := make(chan taken, 1)
-			script := hello(append(test.ext, "CHUNKING")...) + cMail + sOK + cRcptB + sOK
-			if test.ext != nil {
-				script = hello(append(test.ext, "CHUNKING")...) + cMail + cRcptB + sOK + sOK
-			}
-			go func() {
-				if _, err := s.script(script); err != nil {
-					done <- taken{err: err}
-					return
-				}
-				body, sizes, err := takeChunks(s, test.replies)
-				done <- taken{body, sizes, err}
-			}()
+			client, done := chunkServer(t, test.ext, test.reply)
 			c := open(t, client, patient())
 			tx := transaction("b@example.net")
-			body := bytes.Repeat([]byte(".234567890123456789012345678901234567890123456789012345678901234567890\r\n"), test.size/72)
-			tx.Content = message(body)
+			tx.Content = message(test.body)
 			if test.known {
-				tx.Size = int64(len(body))
+				tx.Size = int64(len(test.body))
 			}
 			r := c.Send(context.Background(), tx)
-			if diff := cmp.Diff([]string{test.want}, fates(r)); diff != "" || r.Err != nil || r.Clean != (test.want == "ok") {
-				t.Error(diff, r.Err, r.Clean)
+			if diff := cmp.Diff([]string{test.want}, fates(r)); diff != "" || r.Err != nil || r.Clean != (test.want == "ok") || !r.Written {
+				t.Error(diff, r.Err, r.Clean, r.Written)
 			}
 			if !r.Clean && c.Reset(context.Background()) == nil {
 				t.Error("the session goes on after a refused chunk")
 			}
 			got := <-done
-			if got.err != nil || len(got.sizes) != test.chunks {
-				t.Errorf("%d chunks, %v", len(got.sizes), got.err)
+			if got.err != nil || !bytes.Equal(got.body, normalised(append(tx.Header[:len(tx.Header):len(tx.Header)], test.body...))) {
+				t.Errorf("%d octets arrived, or others than were sent: %v", len(got.body), got.err)
 			}
-			for _, n := range got.sizes {
-				if n > chunkSize+slack {
-					t.Errorf("chunk of %d octets", n)
-				}
+		})
+	}
+}
+
+// A message that is not the same when it is read again is never completed.
+func TestLargeChunkChanges(t *testing.T) {
+	t.Parallel()
+	long := bytes.Repeat([]byte("a line\r\n"), 50_000)
+	for name, second := range map[string][]byte{
+		"shorter": long[:len(long)-8], "longer": append(long[:len(long):len(long)], "more\r\n"...), "gone": nil,
+		"other line ends": bytes.ReplaceAll(long, []byte("\r\n"), []byte("\r \n")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, done := chunkServer(t, []string{"PIPELINING"}, "250 ok")
+			c := open(t, client, patient())
+			tx := transaction("b@example.net")
+			tx.Size = int64(len(long))
+			bodies := [][]byte{long, second}
+			tx.Content = func() (io.ReadCloser, error) {
+				body := bodies[0]
+				bodies = bodies[1:]
+				return message(body)()
 			}
-			if test.want == "ok" && !bytes.Equal(got.body, append(tx.Header, body...)) {
-				t.Error("the message arrived differently")
+			r := c.Send(context.Background(), tx)
+			if e := failure(t, r.Recipients[0].Err, StageBody); !errors.Is(e, errChanged) || r.Err == nil {
+				t.Errorf("result %+v", r)
+			}
+			if got := <-done; got.err == nil {
+				t.Error("the server got a whole chunk")
 			}
 		})
 	}

@@ -13,10 +13,8 @@ func (x *exchange) run() {
 		return
 	}
 	// A message that is known to be large is opened only when the server wants it.
-	var start []byte
 	if x.t.Size <= smallBody {
-		out := x.buf.out[headRoom:headRoom]
-		body, done, err := x.src.next(out, smallBody)
+		body, done, err := x.src.next(x.buf.out[headRoom:headRoom], smallBody)
 		if err != nil {
 			x.settle(&Error{Stage: StageBody, Err: err})
 			return
@@ -25,9 +23,8 @@ func (x *exchange) run() {
 			x.bdatSmall(len(body))
 			return
 		}
-		start = body
 	}
-	x.bdatLarge(start)
+	x.bdatLarge()
 }
 
 // data sends the message with DATA. In the same flight as the envelope DATA is
@@ -98,7 +95,7 @@ func (x *exchange) stream() {
 func (x *exchange) bdatSmall(n int) {
 	write := func(commands []byte) error {
 		x.closing, x.chunked, x.written = true, true, true
-		commands = appendBDAT(commands, n, true)
+		commands = appendBDAT(commands, int64(n))
 		return x.c.writeBehind(x.buf.out[:headRoom+n], commands)
 	}
 	last := write
@@ -120,64 +117,59 @@ func (x *exchange) bdatSmall(n int) {
 	x.final()
 }
 
-// bdatLarge sends the message in chunks once the envelope stands; start is what
-// was encoded already. While the server works on a chunk the next one is written,
-// where PIPELINING is offered; the last one only when all others are accepted, so
-// that a message with a hole in it is never completed.
-func (x *exchange) bdatLarge(start []byte) {
+// bdatLarge sends the message as one chunk once the envelope stands. BDAT begins
+// with the length, so the message is read twice: to count it, and to send it. The
+// alternative, several chunks, waits for the server after each of them, or lets
+// the last one go out before it is known that none of the others is missing.
+func (x *exchange) bdatLarge() {
+	x.src.close()
 	if !x.envelope(x.command) || x.accepted == 0 {
 		return
 	}
-	buf := chunkPool.Get().(*chunk)
-	defer chunkPool.Put(buf)
-	ahead := 0
-	if x.c.pipelining() {
-		ahead = 1
+	size, err := x.measure()
+	if err != nil {
+		x.broke(StageBody, nil, err)
+		return
 	}
-	out := append(buf[headRoom:headRoom], start...)
-	var done bool
-	var err error
-	for unanswered := 0; ; unanswered++ {
-		if out, done, err = x.src.next(out, chunkSize); err != nil {
+	x.src = x.source()
+	line := appendBDAT(x.buf.out[:0], size)
+	for sent, done := int64(-len(line)), false; !done; line = nil {
+		var out []byte
+		if out, done, err = x.src.next(append(x.buf.out[:0], line...), block); err != nil {
 			x.broke(StageBody, nil, err)
 			return
 		}
-		if done || ahead > 0 && unanswered > 0 && namesRecipient(out) {
-			ahead = 0
-		}
-		for ; unanswered > ahead; unanswered-- {
-			if !x.chunkAccepted(unanswered) {
-				return
-			}
+		if sent += int64(len(out)); sent > size || done && sent < size {
+			x.broke(StageBody, nil, errChanged)
+			return
 		}
 		x.chunked, x.written = true, done
-		line := appendBDAT(x.c.out[:0], len(out), done)
-		if err := x.c.writeBehind(buf[:headRoom+len(out)], line); err != nil {
+		if err := x.c.writeBody(out); err != nil {
 			x.writeFailed(StageBody, err)
 			return
 		}
-		if done {
-			x.final()
-			return
-		}
-		out = out[:0]
 	}
+	x.final()
 }
 
-// chunkAccepted reads the reply to the oldest of unanswered chunks. If that is a
-// refusal it decides, and the replies to the others are read to stay in step.
-func (x *exchange) chunkAccepted(unanswered int) bool {
-	code, ok := x.answer(StageData, x.c.cfg.Timeouts.Command)
-	if !ok || code < 400 {
-		return ok
-	}
-	x.refuse(StageData)
-	for ; unanswered > 1; unanswered-- {
-		if _, ok := x.answer(StageData, x.c.cfg.Timeouts.Command); !ok {
-			break
+// errChanged is the cause if a message was not the same when it was read again.
+var errChanged = errors.New("the message changed while it was sent")
+
+// measure returns how many octets the message has on the wire.
+func (x *exchange) measure() (int64, error) {
+	x.src = x.source()
+	defer x.src.close()
+	var n counter
+	for {
+		if err := x.src.read(); err != nil {
+			return 0, err
 		}
+		if len(x.src.pending) == 0 {
+			return n.total(), nil
+		}
+		n.add(x.src.pending)
+		x.src.pending = nil
 	}
-	return false
 }
 
 // final reads the reply that decides about the message. Where no recipient was
@@ -224,14 +216,11 @@ func (x *exchange) surplusPositive() bool {
 // maxSurplus is how many replies too many are read.
 const maxSurplus = 100
 
-// appendBDAT appends a BDAT command (RFC 3030, section 2).
-func appendBDAT(b []byte, n int, last bool) []byte {
+// appendBDAT appends the BDAT command of the only chunk (RFC 3030, section 2).
+func appendBDAT(b []byte, n int64) []byte {
 	b = append(b, "BDAT "...)
-	b = strconv.AppendInt(b, int64(n), 10)
-	if last {
-		b = append(b, " LAST"...)
-	}
-	return append(b, '\r', '\n')
+	b = strconv.AppendInt(b, n, 10)
+	return append(b, " LAST\r\n"...)
 }
 
 // writeBehind writes commands and then the message at buf[headRoom:]. The commands

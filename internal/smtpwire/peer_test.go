@@ -123,7 +123,7 @@ func TestPeerBodies(t *testing.T) {
 					}
 				}
 				rng := rand.New(rand.NewPCG(3, 4))
-				for _, size := range []int{0, 1, 100, smallBody - 1000, smallBody, smallBody + 1, chunkSize - 20, chunkSize, 700 << 10, 3 << 20} {
+				for _, size := range []int{0, 1, 100, smallBody - 1000, smallBody, smallBody + 1, 256 << 10, 700 << 10, 3 << 20} {
 					body := make([]byte, size)
 					for i := range body {
 						body[i] = "\r\n.ab\xfc\x00xyzXYZ 0123456789"[rng.IntN(24)]

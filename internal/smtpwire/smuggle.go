@@ -5,7 +5,7 @@ package smtpwire
 // no recipient was accepted. Two rules keep such a server from being led on by
 // the text of a message:
 //
-//   - a chunk goes out before it is known that the server wants it only if it
+//   - a message goes out before it is known that the server wants it only if it
 //     could not name a recipient: without RCPT no list of commands sends mail;
 //   - after a refused chunk the session is over, because a body full of "NOOP"
 //     would yield replies that pass for those to the next message.

@@ -79,36 +79,6 @@ func TestPeerOutOfStep(t *testing.T) {
 	}
 }
 
-// A chunk that names a recipient waits until the one before it is accepted.
-func TestChunkThatNamesARecipientWaits(t *testing.T) {
-	t.Parallel()
-	client, nc := pipe(t)
-	s := newServer(t, nc)
-	type taken struct {
-		sizes []int
-		err   error
-	}
-	done := make(chan taken, 1)
-	go func() {
-		if _, err := s.script(hello("PIPELINING", "CHUNKING") + cMail + cRcptB + sOK + sOK); err != nil {
-			done <- taken{err: err}
-			return
-		}
-		_, sizes, err := takeChunks(s, []string{"552 5.3.4 too big"})
-		done <- taken{sizes, err}
-	}()
-	c := open(t, client, patient())
-	tx := transaction("b@example.net")
-	tx.Content = message(bytes.Repeat([]byte("RCPT TO:<x@example.org>\r\n"), 4*chunkSize/25))
-	r := c.Send(context.Background(), tx)
-	if diff := cmp.Diff([]string{"data: 552 5.3.4 too big"}, fates(r)); diff != "" {
-		t.Error(diff)
-	}
-	if got := <-done; got.err != nil || len(got.sizes) != 1 {
-		t.Errorf("%d chunks, %v", len(got.sizes), got.err)
-	}
-}
-
 func TestNamesRecipient(t *testing.T) {
 	t.Parallel()
 	for prefix := range 9 {

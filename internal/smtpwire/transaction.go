@@ -32,8 +32,8 @@ type Transaction struct {
 	EnvelopeFirst bool
 
 	Header []byte // with the empty line that ends it
-	// Content opens what follows the header. It is called at most once, and not
-	// at all if the server wants no message. Nil is an empty body.
+	// Content opens what follows the header, the same each time it is called. It
+	// is not called if the server wants no message. Nil is an empty body.
 	Content func() (io.ReadCloser, error)
 }
 
@@ -141,11 +141,16 @@ func (x *exchange) guarded(ctx context.Context) {
 		}
 		buffersPool.Put(x.buf)
 	}()
-	x.src = source{pending: x.t.Header, raw: x.buf.raw[:], open: x.t.Content}
-	defer x.src.close()
+	x.src = x.source()
+	defer func() { x.src.close() }()
 	if x.prepare(ctx) {
 		x.run()
 	}
+}
+
+// source is the message from its beginning.
+func (x *exchange) source() source {
+	return source{pending: x.t.Header, raw: x.buf.raw[:], open: x.t.Content}
 }
 
 // prepare settles everything that needs no word from the server. It returns
