@@ -119,11 +119,15 @@ func (d *run) serve(groups []*group) {
 // a status, also when something panics on the way.
 func (d *run) serveGroup(g *group) {
 	defer func() {
-		f := internalFailure(errNoResult)
-		if p := recover(); p != nil {
-			f = d.e.panicked("a delivery", p)
-			d.troubled(f.Reason, true)
+		p := recover()
+		if p == nil && g.concluded() {
+			return
 		}
+		f := internalFailure(errNoResult)
+		if p != nil {
+			f = d.e.panicked("a delivery", p)
+		}
+		d.troubled(f.Reason, true)
 		d.concludeAll(g, outcome{failure: f})
 	}()
 	d.deliverGroup(g)

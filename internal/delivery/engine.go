@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	nettextproto "net/textproto"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -105,6 +106,7 @@ type Engine struct {
 	tickets  tls.ClientSessionCache       // to resume TLS sessions, by host name
 	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight
 	attempts *lru.Cache[attemptKey, int]
+	ours     []string // fields that never leave, in the form in which header keys are kept
 
 	stop   context.CancelFunc // ends every wait of every delivery
 	base   context.Context
@@ -129,6 +131,9 @@ func New(cfg Config) *Engine {
 		places:   health.NewPlaces(cfg.Places),
 		breakers: health.NewBreakers(cfg.Breakers),
 		tickets:  tls.NewLRUClientSessionCache(maxTickets),
+	}
+	for _, name := range append(cfg.Fields.Names(), policy.StampField) {
+		e.ours = append(e.ours, nettextproto.CanonicalMIMEHeaderKey(name))
 	}
 	e.base, e.stop = context.WithCancel(context.Background())
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }

@@ -33,6 +33,16 @@ type group struct {
 	last *Connection
 }
 
+// concluded reports whether everybody has a status.
+func (g *group) concluded() bool {
+	for _, r := range g.all {
+		if !r.done {
+			return false
+		}
+	}
+	return true
+}
+
 // gaveUp notes that a host, or one of its addresses, was given up.
 func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 	g.hosts = append(g.hosts, h)

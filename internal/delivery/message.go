@@ -52,24 +52,40 @@ type parcel struct {
 
 // pack takes our fields out of the header and renders it.
 func (e *Engine) pack(m *Message) (*parcel, error) {
-	p := &parcel{Message: m, queueID: policy.QueueID(m.ID), override: e.override(m)}
-	handedIn, err := render(m.Header)
-	if err != nil {
+	p := &parcel{Message: m, queueID: policy.QueueID(m.ID)}
+	var err error
+	if p.header, err = render(m.Header); err != nil {
 		return nil, err
 	}
-	p.size = int64(len(handedIn)) + int64(m.Body.Len())
-
+	p.size = int64(len(p.header)) + int64(m.Body.Len())
+	if !e.hasOurs(m.Header) {
+		return p, nil
+	}
+	p.override = e.override(m)
 	outgoing := m.Header.Copy()
-	outgoing.Del(policy.StampField)
-	for _, name := range e.cfg.Fields.Names() {
+	for _, name := range e.ours {
 		outgoing.Del(name)
 	}
 	p.header, err = render(outgoing)
 	return p, err
 }
 
+// hasOurs reports whether a header has one of the fields that never leave.
+func (e *Engine) hasOurs(h textproto.Header) bool {
+	for _, name := range e.ours {
+		if h.Has(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// usualHeader is room for the header of most messages.
+const usualHeader = 2 << 10
+
 func render(h textproto.Header) ([]byte, error) {
 	var b bytes.Buffer
+	b.Grow(usualHeader)
 	if err := textproto.WriteHeader(&b, h); err != nil {
 		return nil, fmt.Errorf("the header cannot be written: %w", err)
 	}
@@ -105,6 +121,10 @@ func (e *Engine) override(m *Message) policy.Override {
 // Addresses that are equal, or differ only in the spelling of the domain, are one
 // recipient that was handed in several times.
 func (p *parcel) groups() []*group {
+	if len(p.Recipients) == 1 { // most messages
+		r := &recipient{Recipient: p.Recipients[0], handedIn: []string{p.Recipients[0].Address}}
+		return []*group{{domain: r.Domain, all: []*recipient{r}}}
+	}
 	var (
 		all      []*group
 		byDomain = make(map[string]*group)

@@ -119,7 +119,7 @@ func TestStale(t *testing.T) {
 	}
 	t.Run("closed while idle", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, nil, good(func(b *mailtest.Behaviour) { b.IdleClose, b.IdleReply = time.Millisecond, "421 4.4.2 idle" }))
+		w := newWorld(t, nil, good(func(b *mailtest.Behaviour) { b.IdleClose, b.IdleReply = 100*time.Millisecond, "421 4.4.2 idle" }))
 		for i := range 3 {
 			if f := w.sendOne(); f != nil {
 				t.Fatalf("message %d: %v", i, f)

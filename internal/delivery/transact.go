@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,9 +28,7 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 		if n := s.batch(); len(batch) > n {
 			batch, rest = batch[:n], batch[n:]
 		}
-		ctx, cancel := context.WithTimeout(d.ctx, sendTime(d.parcel.size))
-		res := s.conn.Send(ctx, d.transaction(g, s, batch))
-		cancel()
+		res := s.conn.Send(d.ctx, d.transaction(g, s, batch))
 		undecided, cause := d.settle(g, s, batch, &res)
 		g.open = append(undecided, rest...)
 		clean, broken = res.Clean, res.Err != nil
@@ -84,16 +81,17 @@ func (s *session) mailMax() int {
 func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Transaction {
 	p := d.parcel
 	t := &smtpwire.Transaction{
-		From:       onWire(p.From, p.FromDomain),
-		Recipients: make([]smtpwire.Recipient, len(batch)),
-		Size:       int64(len(p.header)) + int64(p.Body.Len()),
-		UTF8:       p.Options.UTF8,
-		Body:       string(p.Options.Body),
-		RequireTLS: p.Options.RequireTLS && s.outcome.OffersREQUIRETLS,
-		Return:     string(p.Options.Return),
-		EnvelopeID: p.Options.EnvelopeID,
-		Header:     p.header,
-		Content:    p.content,
+		From:          onWire(p.From, p.FromDomain),
+		Recipients:    make([]smtpwire.Recipient, len(batch)),
+		Size:          int64(len(p.header)) + int64(p.Body.Len()),
+		UTF8:          p.Options.UTF8,
+		Body:          string(p.Options.Body),
+		RequireTLS:    p.Options.RequireTLS && s.outcome.OffersREQUIRETLS,
+		Return:        string(p.Options.Return),
+		EnvelopeID:    p.Options.EnvelopeID,
+		Header:        p.header,
+		Content:       p.content,
+		Deadline:      time.Now().Add(sendTime(p.size)),
 		EnvelopeFirst: g.careful || d.e.careful.Contains(s.host),
 	}
 	for i, r := range batch {

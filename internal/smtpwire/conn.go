@@ -72,13 +72,14 @@ type Config struct {
 
 // Conn is one SMTP session.
 type Conn struct {
-	cfg Config
-	raw net.Conn  // the socket: deadlines and Close go here
-	nc  net.Conn  // what is read and written: raw, or tls on top of it
-	tls *tls.Conn // nil in clear
-	br  *bufio.Reader
-	rr  replyReader
-	out []byte // commands of the flight that is being built
+	cfg  Config
+	raw  net.Conn  // the socket: deadlines and Close go here
+	nc   net.Conn  // what is read and written: raw, or tls on top of it
+	tls  *tls.Conn // nil in clear
+	br   *bufio.Reader
+	rr   replyReader
+	peek peeker
+	out  []byte // commands of the flight that is being built
 
 	ext       Extensions
 	handshake time.Duration
@@ -87,6 +88,7 @@ type Conn struct {
 	used      bool // a transaction or RSET was sent before
 
 	ctx    context.Context // of the call under way
+	last   time.Time       // when the transaction under way must be over; zero: no such time
 	watch  watch
 	closed atomic.Bool
 }

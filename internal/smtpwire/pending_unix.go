@@ -7,32 +7,42 @@ import (
 	"syscall"
 )
 
+// peeker looks into a socket. It is kept with the session, so that looking, once
+// or twice a message, allocates nothing.
+type peeker struct {
+	socket  syscall.RawConn
+	look    func(fd uintptr) bool
+	n       int
+	failure error
+	b       [1]byte
+}
+
 // pending returns how much of what has arrived on a connection waits to be
 // read, 0 or 1, without waiting and without taking it.
-func pending(nc net.Conn) (n int, err error) {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return 0, nil
+func (p *peeker) pending(nc net.Conn) (n int, err error) {
+	if p.socket == nil {
+		sc, ok := nc.(syscall.Conn)
+		if !ok {
+			return 0, nil
+		}
+		if p.socket, err = sc.SyscallConn(); err != nil {
+			return 0, err
+		}
+		p.look = func(fd uintptr) bool {
+			p.n, _, p.failure = syscall.Recvfrom(int(fd), p.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			return true
+		}
 	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var failure error
-	err = rc.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, failure = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return true
-	})
+	err = p.socket.Read(p.look)
 	switch {
 	case err != nil:
 		return 0, err
-	case failure == syscall.EAGAIN || failure == syscall.EWOULDBLOCK || failure == syscall.EINTR:
+	case p.failure == syscall.EAGAIN || p.failure == syscall.EWOULDBLOCK || p.failure == syscall.EINTR:
 		return 0, nil
-	case failure != nil:
-		return 0, failure
-	case n == 0:
+	case p.failure != nil:
+		return 0, p.failure
+	case p.n == 0:
 		return 0, errGone
 	}
-	return n, nil
+	return p.n, nil
 }

@@ -14,7 +14,7 @@ func (c *Conn) quiet() error {
 	if c.br.Buffered() > 0 {
 		return fmt.Errorf("%w: unsolicited reply", ErrProtocol)
 	}
-	switch n, err := pending(c.raw); {
+	switch n, err := c.peek.pending(c.raw); {
 	case err != nil:
 		return err
 	case n > 0:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Recipient is one RCPT command.
@@ -27,6 +28,9 @@ type Transaction struct {
 	RequireTLS bool   // send REQUIRETLS (RFC 8689); the caller checked that it is offered
 	Return     string // RET: "", "FULL" or "HDRS"; used where DSN is offered
 	EnvelopeID string // ENVID, not yet encoded; used where DSN is offered
+	// Deadline bounds the transaction in all, besides the deadlines of its
+	// phases; zero is none.
+	Deadline time.Time
 	// EnvelopeFirst keeps the message back until the envelope is answered, where
 	// it could go out in the same flight.
 	EnvelopeFirst bool
@@ -103,6 +107,8 @@ type exchange struct {
 // the server. The caller calls Reset first if the session is not clean.
 func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 	x := &exchange{c: c, t: t, reused: c.used}
+	c.last = t.Deadline
+	defer func() { c.last = time.Time{} }()
 	x.res.Recipients = make([]RecipientResult, len(t.Recipients))
 	c.rr.got = false
 	x.guarded(ctx)

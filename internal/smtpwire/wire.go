@@ -56,7 +56,11 @@ func (c *Conn) deadline(d time.Duration) {
 	c.watch.mu.Lock()
 	defer c.watch.mu.Unlock()
 	if !c.watch.cancelled {
-		c.raw.SetDeadline(time.Now().Add(d))
+		at := time.Now().Add(d)
+		if !c.last.IsZero() && c.last.Before(at) {
+			at = c.last
+		}
+		c.raw.SetDeadline(at)
 	}
 }
 

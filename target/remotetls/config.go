@@ -34,8 +34,8 @@ const (
 	defaultFailures       = 3
 	defaultBreakerMin     = 30 * time.Second
 	defaultBreakerMax     = 10 * time.Minute
-	defaultReuseLimit     = 10
-	defaultIdlePerHost    = 5
+	defaultReuseLimit     = 100
+	defaultIdlePerHost    = 20
 	defaultIdleTime       = 150 * time.Second // half of what RFC 5321 lets a server wait
 	maxIdle               = 5000              // connections kept idle in all
 )

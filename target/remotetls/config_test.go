@@ -28,10 +28,11 @@ func TestDefaults(t *testing.T) {
 		c.Module, c.Hostname, c.Wire.Hostname, c.Port, c.IPv4Only, c.MinTLS, c.RelaxedREQUIRETLS, c.ReuseLimit,
 		c.Pool.PerHost, c.Pool.IdleTime, c.ConnectTimeout, c.Wire.NoChunking, c.Limits, len(c.Observers),
 	}
-	// The ones of target.remote, where it has them.
+	// The ones of target.remote, but for connections: more messages over each,
+	// more of them kept, and less time lost on dead hosts.
 	want := []any{
-		"outbound", "relay.example.com", "relay.example.com", 25, false, tlsplan.Level(""), true, 10,
-		5, 150 * time.Second, 30 * time.Second, false, delivery.Limits(nil), 2,
+		"outbound", "relay.example.com", "relay.example.com", 25, false, tlsplan.Level(""), true, 100,
+		20, 150 * time.Second, 30 * time.Second, false, delivery.Limits(nil), 2,
 	}
 	for i := range want {
 		if got[i] != want[i] {

@@ -104,5 +104,7 @@ func clientIP(meta *module.MsgMetadata) net.IP {
 			return tcp.IP
 		}
 	}
-	return net.IPv4(127, 0, 0, 1)
+	return localhost
 }
+
+var localhost = net.IPv4(127, 0, 0, 1)

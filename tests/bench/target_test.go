@@ -52,7 +52,7 @@ func newTarget(name string, service sink.Service, m *message, lines ...string) (
 			return nil, err
 		}
 		block = "target.remote_tls"
-		lines = append(lines, "delivery_log &bench_deliveries", "resolver "+theWorld.Resolver, "port "+strconv.Itoa(service.Port))
+		lines = append(lines, "host_concurrency 64", "delivery_log &bench_deliveries", "resolver "+theWorld.Resolver, "port "+strconv.Itoa(service.Port))
 	}
 	mod, err := load(block, "outbound", lines)
 	if err != nil {
