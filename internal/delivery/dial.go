@@ -131,6 +131,7 @@ func (d *run) finish(g *group, host string, r reached) *link {
 		r.f = cancelled(err)
 	}
 	d.troubled(r.f.Reason, true)
+	g.tries++
 	g.gaveUp(HostFailure{Host: host, IP: r.ip, Reason: r.f.Reason, Text: errText(r.f)}, r.f, nil)
 	return nil
 }

@@ -1,9 +1,7 @@
 package tlspolicy
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -136,7 +134,7 @@ func (b *block) domains(cfg *config.Map, node config.Node) error {
 	if len(node.Args) == 0 {
 		return fmt.Errorf("%s: expected a table, as in: domains file /etc/maddy/domains", node.Name)
 	}
-	if err := fileMissing(tableFile(node)); err != nil {
+	if err := fileReadable(tableFile(node)); err != nil {
 		return fmt.Errorf("%s: %w", node.Name, err)
 	}
 	table, err := modconfig.TableDirective(cfg, node)
@@ -155,17 +153,18 @@ func tableFile(node config.Node) string {
 	return ""
 }
 
-// fileMissing is an error if there is a path and no file. maddy takes a missing
-// file for an empty one, and every domain in it would lose its settings.
-func fileMissing(path string) error {
+// fileReadable is an error if there is a path and no file that can be read. maddy
+// takes a missing file for an empty one, and every domain in it would lose its
+// settings; of one that it may not read any more it keeps what it knew.
+func fileReadable(path string) error {
 	if path == "" {
 		return nil
 	}
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := os.Open(path)
+	if err != nil {
 		return err
 	}
-	return nil
+	return f.Close()
 }
 
 // once refuses a directive that was given before.

@@ -143,7 +143,7 @@ func mistakes() []mistake {
 		{`domains tls_policy`, `maddy.conf:2: module tls_policy () doesn't implement module.Table interface`},
 		{"domains file a b {\ncolour red\n}", `maddy.conf:3: unexpected directive: colour`},
 		{"domains file a b\ndomains file a b", `maddy.conf:3: domains is already set at maddy.conf:2`},
-		{`domains file /missing/file`, `maddy.conf:2: domains: stat /missing/file: no such file or directory`},
+		{`domains file /missing/file`, `maddy.conf:2: domains: open /missing/file: no such file or directory`},
 	}
 }
 

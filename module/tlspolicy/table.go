@@ -59,7 +59,7 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 // fetchRow asks for the domain's U-labels first, then for its A-labels: people
 // write either.
 func (m *Module) fetchRow(ctx context.Context, key string) (*policy.Block, error) {
-	if err := fileMissing(m.tableFile); err != nil {
+	if err := fileReadable(m.tableFile); err != nil {
 		return nil, &TableError{Key: key, Err: foreignError{err}}
 	}
 	keys := []string{key}
