@@ -18,7 +18,7 @@ func TestLogFailureCostsNoDelivery(t *testing.T) {
 		lost         float64 // documents that the output did not take
 		report       string  // in maddy's log
 	}{
-		{"disk full", "/dev/full", 20, "documents lost"},
+		{"disk full", "/dev/full", 20, " lost: write /dev/full"},
 		{"directory gone", "{dir}/log/more.jsonl", 0, "cannot reopen"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

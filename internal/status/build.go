@@ -133,7 +133,7 @@ func message(a *delivery.Attempt, names []string) Message {
 		}
 		v := strings.TrimSpace(a.Header.Get(name))
 		if name == "message-id" {
-			v = strings.TrimSuffix(strings.TrimPrefix(v, "<"), ">")
+			v = messageID(v)
 		}
 		if m.Headers == nil {
 			m.Headers = make(map[string]string, len(names))
@@ -141,6 +141,22 @@ func message(a *delivery.Attempt, names []string) Message {
 		m.Headers[name] = clip(v, maxText)
 	}
 	return m
+}
+
+// messageID returns what the first pair of angle brackets holds: around it may
+// be comments, and fields of careless programs have several. A value without
+// such a pair is left as it is.
+func messageID(v string) string {
+	for rest := v; ; {
+		before, after, ok := strings.Cut(rest, ">")
+		if !ok {
+			return v
+		}
+		if i := strings.LastIndexByte(before, '<'); i >= 0 {
+			return before[i+1:]
+		}
+		rest = after
+	}
 }
 
 // deliveryStatus is the part that does not depend on a connection.

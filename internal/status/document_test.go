@@ -376,6 +376,31 @@ func TestClip(t *testing.T) {
 	}
 }
 
+func TestMessageID(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ field, want string }{
+		{"<a@b>", "a@b"},
+		{"  <a@b>\t", "a@b"},
+		{"a@b", "a@b"},
+		{"(c) <a@b>", "a@b"},
+		{"<a@b> (c)", "a@b"},
+		{"<a@b> <c@d>", "a@b"},
+		{"<<a@b>>", "a@b"},
+		{"<a <b@c>", "b@c"},
+		{"> <a@b>", "a@b"},
+		{"<a@b", "<a@b"},
+		{"a@b>", "a@b>"},
+		{"> <", "> <"},
+		{"<>", ""},
+	} {
+		a := deliveredVerified()
+		a.Header = testHeader("Message-ID", c.field)
+		if got := Build(a, testOptions()).Message.Headers["message-id"]; got != c.want {
+			t.Errorf("message-id of %q is %q, want %q", c.field, got, c.want)
+		}
+	}
+}
+
 func TestTimestamp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -250,7 +250,7 @@ func TestReportOnceAMinute(t *testing.T) {
 		conclude(20)
 		time.Sleep(reportEvery - time.Nanosecond)
 		conclude(4)
-		want := []string{"output full: 1 documents lost: no space left on device"}
+		want := []string{"output full: 1 document lost: no space left on device"}
 		if diff := cmp.Diff(want, w.reports()); diff != "" {
 			t.Errorf("within the first minute (-want +got):\n%s", diff)
 		}

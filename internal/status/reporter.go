@@ -113,7 +113,11 @@ func (r *reporter) flush() {
 	r.notes, r.losses = nil, nil
 	r.mu.Unlock()
 	for _, l := range losses {
-		msgs = append(msgs, fmt.Sprintf("output %v: %d documents lost: %v", l.out, l.n, l.err))
+		noun := "documents"
+		if l.n == 1 {
+			noun = "document"
+		}
+		msgs = append(msgs, fmt.Sprintf("output %v: %d %s lost: %v", l.out, l.n, noun, l.err))
 	}
 	if r.report == nil {
 		return

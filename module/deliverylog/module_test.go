@@ -210,7 +210,8 @@ func TestFullDisk(t *testing.T) {
 	total := 0
 	for _, msg := range op.messages() {
 		var n int
-		if _, err := fmt.Sscanf(msg, "delivery_log: output file /dev/full: %d documents lost: write /dev/full: no space left on device", &n); err != nil {
+		var noun string
+		if _, err := fmt.Sscanf(msg, "delivery_log: output file /dev/full: %d %s lost: write /dev/full: no space left on device", &n, &noun); err != nil {
 			t.Errorf("%v: %q", err, msg)
 		}
 		total += n
