@@ -68,6 +68,7 @@ type settings struct {
 	breakerMax        time.Duration
 
 	seen map[string]config.Node // the directives that the block has
+	helo string                 // hostname as it goes into EHLO
 }
 
 // directives lists everything that the block may hold.
@@ -115,41 +116,54 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 		return nil, placed(cfg.Block, err)
 	}
 	logger.Debug = d.debug
-	return d.engineConfig(cfg.Block, instName, *logger)
+	if err := d.check(cfg.Block); err != nil {
+		return nil, err
+	}
+	return d.engineConfig(instName, *logger), nil
 }
 
-// engineConfig checks what belongs together and fills the engine's structure.
-func (d *settings) engineConfig(block config.Node, instName string, logger log.Logger) (*delivery.Config, error) {
-	hostname, ok := heloName(d.hostname)
-	if !ok {
+// check refuses values that are good by themselves but not together.
+func (d *settings) check(block config.Node) error {
+	var ok bool
+	if d.helo, ok = heloName(d.hostname); !ok {
 		place := block // of the directive, unless it is the global one
 		if node, here := d.seen["hostname"]; here {
 			place = node
 		}
-		return nil, config.NodeErr(place, "hostname: unexpected %q, expected a domain name", d.hostname)
+		return config.NodeErr(place, "hostname: unexpected %q, expected a domain name", d.hostname)
 	}
 	if d.forceIPv4 && d.localIP.Is6() {
-		return nil, config.NodeErr(d.seen["local_ip"], "local_ip: unexpected %q, expected an IPv4 address because of force_ipv4", d.localIP)
+		return config.NodeErr(d.seen["local_ip"], "local_ip: unexpected %q, expected an IPv4 address because of force_ipv4", d.localIP)
 	}
 	if d.breakerMax < d.breakerMin {
-		place, ok := d.seen["breaker_max_time"]
-		if !ok {
+		place, here := d.seen["breaker_max_time"]
+		if !here {
 			place = d.seen["breaker_min_time"]
 		}
-		return nil, config.NodeErr(place, "breaker_max_time: unexpected %v, expected at least the breaker_min_time of %v", d.breakerMax, d.breakerMin)
+		return config.NodeErr(place, "breaker_max_time: unexpected %v, expected at least the breaker_min_time of %v", d.breakerMax, d.breakerMin)
 	}
-	// A server may let us wait for its greeting longer than for a connection
-	// (RFC 5321, section 4.5.3.2.1), unless the operator thinks otherwise.
-	var greeting time.Duration
+	return nil
+}
+
+// greetingTimeout is how long a server may let us wait for its greeting: longer
+// than for a connection (RFC 5321, section 4.5.3.2.1), unless the operator
+// thinks otherwise. Zero is the RFC's time.
+func (d *settings) greetingTimeout() time.Duration {
 	if _, set := d.seen["connect_timeout"]; set {
-		greeting = d.connectTimeout
+		return d.connectTimeout
 	}
-	if d.breakerFailures == 0 {
-		d.breakerFailures = math.MaxInt
+	return 0
+}
+
+// engineConfig fills the engine's structure.
+func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Config {
+	failures := d.breakerFailures
+	if failures == 0 { // off
+		failures = math.MaxInt
 	}
 	return &delivery.Config{
 		Module:            instName,
-		Hostname:          hostname,
+		Hostname:          d.helo,
 		Port:              d.port,
 		Policies:          d.policy,
 		Fields:            d.policy.Fields(),
@@ -164,21 +178,21 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 		ConnectTimeout:    d.connectTimeout,
 		ReuseLimit:        d.reuseLimit,
 		Wire: smtpwire.Config{
-			Hostname:   hostname,
+			Hostname:   d.helo,
 			NoChunking: !d.chunking,
 			Timeouts: smtpwire.Timeouts{
-				Greeting: greeting,
+				Greeting: d.greetingTimeout(),
 				Command:  d.commandTimeout,
 				Body:     d.submissionTimeout,
 				Final:    d.submissionTimeout,
 			},
 		},
 		Places:    health.PlacesConfig{PerHost: d.hostConcurrency},
-		Breakers:  health.BreakersConfig{Failures: d.breakerFailures, First: d.breakerMin, Max: d.breakerMax},
+		Breakers:  health.BreakersConfig{Failures: failures, First: d.breakerMin, Max: d.breakerMax},
 		Pool:      pool.Config{PerHost: d.idlePerHost, Total: maxIdle, IdleTime: d.idleTime},
 		Observers: []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)},
 		Log:       slog.New(slogHandler{out: logger}),
-	}, nil
+	}
 }
 
 // dialer connects from local_ip if there is one.
