@@ -43,7 +43,6 @@ func TestFaultsOfSilence(t *testing.T) {
 		fault{name: "final dot", hosts: []faultHost{faultyClear(plain(answering("body", "stall")))}, want: timeout},
 		fault{name: "body", mail: large, hosts: []faultHost{faultyClear(plain(mailtest.Behaviour{StallInBody: 10_000}))}, want: timeout},
 		fault{name: "chunk", mail: large, hosts: []faultHost{faultyClear(mailtest.Behaviour{StallInBody: 10_000})}, want: timeout},
-		fault{name: "answer to a chunk", mail: large, hosts: []faultHost{faultyClear(answering("bdat", "stall"))}, want: timeout},
 		// Nobody waits for what comes behind the result.
 		fault{name: "QUIT", strict: true, hosts: []faultHost{faultyClear(answering("quit", "stall"))},
 			want: "failed temporary 451 tls-not-offered"},

@@ -238,7 +238,7 @@ func TestReuseLimits(t *testing.T) {
 	}{
 		{"conn_reuse_limit 0", 3, []int{1, 2, 3}},
 		{"conn_reuse_limit 2", 7, []int{1, 1, 1, 2, 2, 2, 3}},
-		{"chunking yes", 12, []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2}},
+		{"chunking yes", 13, []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
 		{"conn_max_idle_count 0", 2, []int{1, 2}},
 		{"conn_max_idle_time 0", 2, []int{1, 2}},
 	} {
