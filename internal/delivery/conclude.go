@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"fmt"
 	"time"
 
 	"tlscontrol/internal/policy"
@@ -114,7 +115,7 @@ func (a *Attempt) failed(f *Failure) {
 	if f.Reply != nil {
 		a.Code, a.Enhanced, a.Message = f.Reply.Code, f.Reply.Enhanced, f.Reply.Text
 	} else if f.Err != nil {
-		a.Description = f.Message + ": " + printable(f.Err.Error(), maxStatusText)
+		a.Description = f.Message + ": " + printable(fmt.Sprint(f.Err), maxStatusText)
 	}
 }
 

@@ -19,11 +19,19 @@ type opening struct {
 	host string
 	ip   netip.Addr
 
+	nc    net.Conn // in use at present
 	local netip.Addr
+	*handshake
+}
+
+// handshake is what is decided inside a TLS handshake. The TLS session keeps it
+// for as long as it lives, so it knows nothing of the message.
+type handshake struct {
+	server string
+	demand tlsplan.Plan
 	// seen is what the handshake showed, also when it was refused.
 	seen tlsplan.Outcome
-	// verdict is what the plan made of it inside the handshake.
-	verdict tlsplan.Judgement
+	// problem is why the plan gave it up, nil if it did not.
 	problem *tlsplan.Problem
 }
 
@@ -31,8 +39,15 @@ type opening struct {
 // the failure says why the address was given up, and the connection on which
 // that happened is described.
 func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
-	a := &opening{run: d, plan: plan, host: host, ip: l.ip}
+	a := &opening{run: d, plan: plan, host: host, ip: l.ip, handshake: &handshake{server: host, demand: plan}}
+	returned := false
+	defer func() {
+		if !returned { // a panic, as from a callback of the TLS configuration
+			a.forget(l)
+		}
+	}()
 	conn, outcome, f := a.connect(l)
+	returned = true
 	if f == nil {
 		s := &session{conn: conn, host: host, ip: l.ip, port: d.e.cfg.Port, outcome: outcome}
 		d.e.acquired(s, l.since, false)
@@ -42,6 +57,14 @@ func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connecti
 		Host: host, IP: l.ip, Port: d.e.cfg.Port, LocalIP: a.local,
 		Outcome: outcome, Seconds: time.Since(l.since).Seconds(),
 	}, f
+}
+
+// forget closes what is open, where nobody else will.
+func (a *opening) forget(l *link) {
+	l.drop()
+	if a.nc != nil {
+		_ = a.nc.Close()
+	}
 }
 
 // connect goes as far as the plan lets it: EHLO, STARTTLS, and if TLS comes to
@@ -82,7 +105,7 @@ func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 
 // greet gets through greeting and EHLO.
 func (a *opening) greet(nc net.Conn) (*smtpwire.Conn, error) {
-	a.local = addrOf(nc.LocalAddr())
+	a.nc, a.local = nc, addrOf(nc.LocalAddr())
 	return smtpwire.New(a.ctx, nc, a.e.cfg.Wire)
 }
 
@@ -117,7 +140,7 @@ func (a *opening) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool,
 			Reason: tlsplan.TLSNotOffered, Text: "the host does not offer STARTTLS",
 		}, nil), true, nil
 	}
-	err := conn.StartTLS(a.ctx, a.tlsConfig())
+	err := conn.StartTLS(a.ctx, a.tlsConfig(a.e.cfg.TLS, a.e.tickets))
 	if err == nil {
 		a.seen.HandshakeIn = conn.HandshakeDuration()
 		a.seen.OffersREQUIRETLS = conn.Extensions().Has("REQUIRETLS")
@@ -168,20 +191,34 @@ var errJudged = errors.New("the certificate does not meet the plan")
 // notes it for the document, and lets the handshake end only if the plan
 // accepts it. It does so for a resumed session too, whose certificate is the one
 // shown when the session began: a ticket proves nothing by itself.
-func (a *opening) tlsConfig() *tls.Config {
-	cfg := a.e.cfg.TLS.Clone()
-	cfg.ServerName = a.host
+func (h *handshake) tlsConfig(base *tls.Config, tickets tls.ClientSessionCache) *tls.Config {
+	cfg := base.Clone()
+	cfg.ServerName = h.server
 	cfg.InsecureSkipVerify = true
-	cfg.ClientSessionCache = a.e.tickets
+	cfg.ClientSessionCache = proven{tickets, h}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-		a.seen = tlsplan.Examiner{Host: a.host, Roots: cfg.RootCAs}.Examine(cs)
-		a.verdict, a.problem = a.plan.Judge(a.seen)
-		if a.verdict != tlsplan.Accept {
+		h.seen = tlsplan.Examiner{Host: h.server, Roots: cfg.RootCAs}.Examine(cs)
+		var verdict tlsplan.Judgement
+		if verdict, h.problem = h.demand.Judge(h.seen); verdict != tlsplan.Accept {
 			return errJudged
 		}
 		return nil
 	}
 	return cfg
+}
+
+// proven keeps the tickets of sessions whose certificate was found good, no
+// others: a host that mends its certificate is believed at once.
+type proven struct {
+	tls.ClientSessionCache
+	of *handshake
+}
+
+// Put implements tls.ClientSessionCache.
+func (p proven) Put(key string, cs *tls.ClientSessionState) {
+	if cs == nil || p.of.seen.Verified() {
+		p.ClientSessionCache.Put(key, cs)
+	}
 }
 
 // abandon ends a connection that is alive but not wanted.

@@ -32,7 +32,7 @@ type Failure struct {
 // Error is the text for logs.
 func (f *Failure) Error() string {
 	if f.Err != nil {
-		return f.Message + ": " + printable(f.Err.Error(), maxStatusText)
+		return f.Message + ": " + printable(fmt.Sprint(f.Err), maxStatusText)
 	}
 	return f.Message
 }

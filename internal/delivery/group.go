@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"tlscontrol/internal/policy"
@@ -26,7 +27,6 @@ type group struct {
 	plan     *tlsplan.Plan
 	since    time.Time // begin of the attempt
 	tries    int       // addresses tried
-	careful  bool      // a host may have the message without having said so
 	hosts    []HostFailure
 	worst    *Failure
 	// last is the connection on which worst fell, nil if none was made.
@@ -165,7 +165,7 @@ func errText(f *Failure) string {
 		return f.Reply.Text
 	}
 	if f.Err != nil {
-		return printable(f.Err.Error(), maxStatusText)
+		return printable(fmt.Sprint(f.Err), maxStatusText)
 	}
 	return f.Message
 }

@@ -2,6 +2,8 @@ package delivery_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -220,7 +222,7 @@ func TestPanicsBehindEveryDoor(t *testing.T) {
 		want   string
 	}{
 		{name: "Error of Route", change: func(c *delivery.Config) { c.Routes = nastyRoutes{Routes: c.Routes} }, want: "451 4.4.3 mx-lookup"},
-		{name: "Error of Addresses", change: func(c *delivery.Config) { c.Routes = nastyRoutes{c.Routes, true} }, want: "451 4.3.0 internal"},
+		{name: "Error of Addresses", change: func(c *delivery.Config) { c.Routes = nastyRoutes{c.Routes, true} }, want: "451 4.4.3 mx-lookup"},
 		{name: "Error of TakeMsg", change: func(c *delivery.Config) { c.Limits = &nastyLimits{} }, want: "451 4.4.5 limits"},
 		{name: "Error of TakeDest", change: func(c *delivery.Config) { c.Limits = &nastyLimits{dest: true} }, want: "451 4.4.5 limits"},
 		{name: "Error of Row", change: func(c *delivery.Config) { c.Policies = nastyPolicies{} }, want: "451 4.3.5 policy"},
@@ -235,6 +237,12 @@ func TestPanicsBehindEveryDoor(t *testing.T) {
 			u.left.Store(1)
 			m.Body = u
 		}, want: "451 4.3.0 internal"},
+		{name: "certificate", change: func(c *delivery.Config) {
+			c.TLS.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { panic("no certificate") }
+		}, want: "451 4.3.0 internal"},
+		{name: "client certificate", change: func(c *delivery.Config) {
+			c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { panic("none") }
+		}, want: "451 4.3.0 internal"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -244,7 +252,7 @@ func TestPanicsBehindEveryDoor(t *testing.T) {
 				if tt.change != nil {
 					tt.change(c)
 				}
-			}, good())
+			}, good(func(b *mailtest.Behaviour) { b.ClientAuth = tls.RequestClientCert }))
 			w.dns.MX("other.test", 10, hostName(0))
 			m := message("a@example.net", "b@example.net", "c@other.test")
 			if tt.spoil != nil {
@@ -254,6 +262,9 @@ func TestPanicsBehindEveryDoor(t *testing.T) {
 				if got := code(failure(t, err)); got != tt.want {
 					t.Errorf("%s: %s, want %s", rcpt, got, tt.want)
 				}
+			}
+			if n := len(w.rec.attempts); n != 3 {
+				t.Errorf("%d attempts recorded, want one for each recipient", n)
 			}
 			if n := w.mx[0].Delivered(); n != 0 {
 				t.Errorf("%d messages arrived", n)

@@ -92,7 +92,7 @@ func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Tr
 		Header:        p.header,
 		Content:       p.content,
 		Deadline:      time.Now().Add(sendTime(p.size)),
-		EnvelopeFirst: g.careful || d.e.careful.Contains(s.host),
+		EnvelopeFirst: d.careful(g, s),
 	}
 	for i, r := range batch {
 		t.Recipients[i] = smtpwire.Recipient{
@@ -120,8 +120,8 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 		var we *smtpwire.Error
 		isWire := errors.As(err, &we)
 		if isWire && mayHaveIt(we, res) {
-			g.careful = true
 			d.e.careful.Add(s.host, struct{}{})
+			d.e.careful.Add(d.copyKey(g), struct{}{})
 		}
 		if isWire && d.ctx.Err() == nil && mayGoElsewhere(we, res) {
 			undecided = append(undecided, r)
@@ -172,6 +172,16 @@ func mayGoElsewhere(we *smtpwire.Error, res *smtpwire.Result) bool {
 func mayHaveIt(we *smtpwire.Error, res *smtpwire.Result) bool {
 	return we.Reply == nil && res.Written && (res.Replied || we.Timeout())
 }
+
+// careful reports whether the envelope has to go first.
+func (d *run) careful(g *group, s *session) bool {
+	known := d.e.careful
+	return known.Len() > 0 && (known.Contains(s.host) || known.Contains(d.copyKey(g)))
+}
+
+// copyKey stands for the message and its recipients in g, also in later
+// attempts. A host name has no space.
+func (d *run) copyKey(g *group) string { return d.parcel.queueID + " " + g.domain }
 
 // stale reports whether an idle session turned out to be closed by the other
 // side: nobody needs to hear of it, a fresh one takes its place.
