@@ -20,7 +20,7 @@ const (
 	// or resolver in trouble is not asked again by every message. RFC 9520, 3.2
 	// wants one second at least and five minutes at most. A queue comes back much
 	// later than that, so nobody's next attempt sees an old failure.
-	failureTTL = 5 * time.Second
+	failureTTL = time.Second
 
 	// maxEntries and maxBytes bound the cache; whichever is reached first makes
 	// what was not used for longest go.
