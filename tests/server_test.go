@@ -285,12 +285,19 @@ func (s *server) stop() {
 		s.Errorf("maddy did not stop\n%s", s.stderr)
 		return
 	}
-	if s.exitErr != nil {
+	if s.exitErr != nil && !s.tooEarly() {
 		s.Errorf("maddy ended with %v\n%s", s.exitErr, s.stderr)
 	}
 	if c := complaints(s.stderr.String()); c != "" {
 		s.Errorf("maddy said:\n%s", c)
 	}
+}
+
+// tooEarly reports whether SIGTERM met a process that did not listen to signals
+// yet: maddy begins with that a moment after its endpoints accept connections.
+func (s *server) tooEarly() bool {
+	status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM && !strings.Contains(s.stderr.String(), "signal received")
 }
 
 // complaints returns what a process said about panics, and about data races in
