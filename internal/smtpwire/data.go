@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // run sends the transaction in the way that suits the server and the message.
@@ -195,13 +196,22 @@ func (x *exchange) final() {
 // that to a RCPT. If all are positive the message was accepted in any case, and
 // only the session is over; if not, or if they cannot be read, it is not known.
 func (x *exchange) surplusPositive() bool {
+	c := x.c
 	for range maxSurplus {
-		if err := x.c.quiet(); !errors.Is(err, ErrProtocol) {
+		if err := c.quiet(); !errors.Is(err, ErrProtocol) {
 			return true
 		}
 		x.surplus = true
-		code, err := x.c.read(min(salvage, x.c.cfg.Timeouts.Final))
-		if err == nil && code/100 != 2 {
+		c.rr.got = false
+		code, err := c.read(surplusWait)
+		silent := !c.rr.got
+		c.rr.got = true
+		switch {
+		case err != nil && silent:
+			// No reply: the end of the connection, or of TLS, or a record that is
+			// TLS's own business.
+			return true
+		case err == nil && code/100 != 2:
 			err = fmt.Errorf("%w: more replies than commands, one of them %d", ErrProtocol, code)
 		}
 		if err != nil {
@@ -213,8 +223,13 @@ func (x *exchange) surplusPositive() bool {
 	return false
 }
 
-// maxSurplus is how many replies too many are read.
-const maxSurplus = 100
+const (
+	// maxSurplus is how many replies too many are read.
+	maxSurplus = 100
+	// surplusWait is how long what has begun to arrive may take. Whoever waits for
+	// the status waits for it too.
+	surplusWait = 200 * time.Millisecond
+)
 
 // appendBDAT appends the BDAT command of the only chunk (RFC 3030, section 2).
 func appendBDAT(b []byte, n int64) []byte {

@@ -9,7 +9,9 @@ import (
 // On a session that was used before, a reply that nobody asked for would be
 // taken for that to MAIL, each later one for its predecessor's, and in the end the
 // reply to a RCPT for that to the message. What has arrived may be in three
-// places: our buffer, the TLS layer's, and the socket's.
+// places: our buffer, the TLS layer's, and the socket's. What is in the socket under
+// TLS may be no reply but TLS's own; a session that was idle is given up for it
+// all the same.
 func (c *Conn) quiet() error {
 	if c.br.Buffered() > 0 {
 		return fmt.Errorf("%w: unsolicited reply", ErrProtocol)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // takeOne is a server that takes one message in one flight, with or without TLS,
@@ -144,6 +146,45 @@ func TestSurplusReplies(t *testing.T) {
 	}
 }
 
+// A server that hangs up right behind its final reply has taken the message. TLS
+// has records of its own for that, which are no replies.
+func TestEndBehindTheFinalReply(t *testing.T) {
+	t.Parallel()
+	for _, encrypted := range []bool{false, true} {
+		ctx := context.Background()
+		client, nc := pipe(t)
+		srv := &corked{Conn: nc}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			takeOne(t, srv, encrypted, func() { srv.held = true }, "250 2.0.0 taken\r\n", func(nc net.Conn) {
+				if tc, ok := nc.(*tls.Conn); ok {
+					_ = tc.CloseWrite()
+				}
+				srv.flush()
+			})
+		}()
+		c := open(t, byByte{client}, patient())
+		if encrypted {
+			if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := c.Send(ctx, transaction("b@example.net"))
+		if diff := cmp.Diff([]string{"ok"}, fates(r)); diff != "" || r.Final.Text != "taken" {
+			t.Errorf("TLS %v: %s, %+v", encrypted, diff, r)
+		}
+		c.Close()
+		<-done
+	}
+}
+
+// byByte reads no more than is asked for, so that what comes behind a record
+// stays in the socket.
+type byByte struct{ *net.TCPConn }
+
+func (c byByte) Read(b []byte) (int, error) { return c.TCPConn.Read(b[:min(1, len(b))]) }
+
 // Looking does not hurt a session that is well.
 func TestQuietSession(t *testing.T) {
 	t.Parallel()
@@ -186,5 +227,6 @@ func (c *corked) Write(b []byte) (int, error) {
 
 func (c *corked) flush() {
 	c.held = false
+	_ = c.Conn.SetWriteDeadline(time.Time{}) // which the end of TLS has let pass
 	_, _ = c.Conn.Write(c.kept)
 }
