@@ -14,8 +14,10 @@ import (
 const maxAddress = 1000
 
 // lookup is how a resolver reads a domain: lower case, NFC, then A-labels. It
-// does not insist on letters and digits, as domains with an underscore exist.
-var lookup = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+// does not insist on letters and digits, as domains with an underscore exist. Its
+// options are those of package route: what could be looked up can be written.
+var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false),
+	idna.StrictDomainName(false), idna.CheckHyphens(false))
 
 // wireAddress returns addr as it goes between the angle brackets of a command.
 // Without SMTPUTF8 the domain is written in A-labels, and a local part that is

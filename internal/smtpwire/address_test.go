@@ -27,6 +27,7 @@ func TestWireAddress(t *testing.T) {
 		{"a@bücher.example", false, "a@xn--bcher-kva.example", nil},
 		{"a@BÜCHER.example", false, "a@xn--bcher-kva.example", nil},
 		{"a@_ü.example", false, "a@xn--_-eha.example", nil},
+		{"a@ab--ü.example", false, "a@xn--ab---3ra.example", nil},
 		{"ü@example.org", false, "", ErrUTF8},
 		{"ü", false, "", ErrUTF8},
 		{"", false, "", ErrBadAddress},
