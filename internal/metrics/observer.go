@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"crypto/tls"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tlscontrol/internal/delivery"
@@ -107,15 +105,8 @@ func version(out tlsplan.Outcome) string {
 	if !out.TLS {
 		return versionNone
 	}
-	switch out.Version {
-	case tls.VersionTLS10:
-		return "TLSv1.0"
-	case tls.VersionTLS11:
-		return "TLSv1.1"
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
+	if name := out.VersionName(); name != "" {
+		return name
 	}
 	return versionOther
 }

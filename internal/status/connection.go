@@ -28,7 +28,7 @@ func (s *DeliveryStatus) describe(c *delivery.Connection) {
 	if !o.TLS {
 		return
 	}
-	s.TLSVersion = VersionName(o.Version)
+	s.TLSVersion = versionName(o)
 	s.TLSCipher = cipherName(o.CipherSuite)
 	s.TLSKeyExchange = keyExchangeName(o.KeyExchange)
 	if s.Verification == tlsplan.VerifiedNone {
@@ -68,22 +68,13 @@ func certificate(c *tlsplan.Certificate) *Certificate {
 	}
 }
 
-// VersionName is the name of a TLS version as documents and counters write
-// it, "TLSv1.3". It is empty for 0, which is no version.
-func VersionName(v uint16) string {
-	switch v {
-	case 0:
-		return ""
-	case tls.VersionTLS10:
-		return "TLSv1.0"
-	case tls.VersionTLS11:
-		return "TLSv1.1"
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
+// versionName is the name of a TLS version, its number in hexadecimal if it has
+// none, and empty for no version.
+func versionName(o *tlsplan.Outcome) string {
+	if name := o.VersionName(); name != "" || o.Version == 0 {
+		return name
 	}
-	return fmt.Sprintf("0x%04x", v)
+	return fmt.Sprintf("0x%04x", o.Version)
 }
 
 // cipherNames saves building the list of crypto/tls for every document. It is

@@ -65,6 +65,22 @@ type Outcome struct {
 	OffersREQUIRETLS bool
 }
 
+// VersionName is the name of the TLS version, "TLSv1.3", as documents and counters
+// write it; empty if there is none, or one without a name.
+func (o Outcome) VersionName() string {
+	switch o.Version {
+	case tls.VersionTLS10:
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return ""
+}
+
 // Verified reports whether chain and name, or a TLSA record, checked out.
 func (o Outcome) Verified() bool {
 	return o.TLS && o.Verification != VerifiedNone && o.Verification != ""
