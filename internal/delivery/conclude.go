@@ -47,11 +47,17 @@ func (d *run) conclude(g *group, r *recipient, o outcome) {
 		status = o.failure
 	}
 	for _, s := range r.handedIn {
-		// Whatever a caller cannot cope with is in the status more likely than
-		// in a plain one.
-		if !d.tell(s, status) && status != nil {
-			d.tell(s, internalFailure(errNoResult))
+		if d.tell(s, status) {
+			continue
 		}
+		// A recipient without a status counts as delivered to maddy's queue. So
+		// the caller is told once more: what is true if it was delivered, and else
+		// a plain failure, since what it cannot cope with may be in this one.
+		again := status
+		if again != nil {
+			again = internalFailure(errNoResult)
+		}
+		d.tell(s, again)
 	}
 }
 

@@ -15,20 +15,17 @@ import (
 // opening is one attempt to get a session out of a connection.
 type opening struct {
 	*run
-	plan tlsplan.Plan
-	host string
-	ip   netip.Addr
-
+	*handshake
+	ip    netip.Addr
 	nc    net.Conn // in use at present
 	local netip.Addr
-	*handshake
 }
 
 // handshake is what is decided inside a TLS handshake. The TLS session keeps it
 // for as long as it lives, so it knows nothing of the message.
 type handshake struct {
-	server string
-	demand tlsplan.Plan
+	host string
+	plan tlsplan.Plan
 	// seen is what the handshake showed, also when it was refused.
 	seen tlsplan.Outcome
 	// problem is why the plan gave it up, nil if it did not.
@@ -39,7 +36,7 @@ type handshake struct {
 // the failure says why the address was given up, and the connection on which
 // that happened is described.
 func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
-	a := &opening{run: d, plan: plan, host: host, ip: l.ip, handshake: &handshake{server: host, demand: plan}}
+	a := &opening{run: d, handshake: &handshake{host: host, plan: plan}, ip: l.ip}
 	returned := false
 	defer func() {
 		if !returned { // a panic, as from a callback of the TLS configuration
@@ -49,7 +46,7 @@ func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connecti
 	conn, outcome, f := a.connect(l)
 	returned = true
 	if f == nil {
-		s := &session{conn: conn, host: host, ip: l.ip, port: d.e.cfg.Port, outcome: outcome}
+		s := newSession(conn, host, l.ip, d.e.cfg.Port, outcome)
 		d.e.acquired(s, l.since, false)
 		return s, nil, nil
 	}
@@ -193,13 +190,15 @@ var errJudged = errors.New("the certificate does not meet the plan")
 // shown when the session began: a ticket proves nothing by itself.
 func (h *handshake) tlsConfig(base *tls.Config, tickets tls.ClientSessionCache) *tls.Config {
 	cfg := base.Clone()
-	cfg.ServerName = h.server
+	cfg.ServerName = h.host
 	cfg.InsecureSkipVerify = true
+	// Small first records help a browser to draw; here they only cost.
+	cfg.DynamicRecordSizingDisabled = true
 	cfg.ClientSessionCache = proven{tickets, h}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-		h.seen = tlsplan.Examiner{Host: h.server, Roots: cfg.RootCAs}.Examine(cs)
+		h.seen = tlsplan.Examiner{Host: h.host, Roots: cfg.RootCAs}.Examine(cs)
 		var verdict tlsplan.Judgement
-		if verdict, h.problem = h.demand.Judge(h.seen); verdict != tlsplan.Accept {
+		if verdict, h.problem = h.plan.Judge(h.seen); verdict != tlsplan.Accept {
 			return errJudged
 		}
 		return nil

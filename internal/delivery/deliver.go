@@ -17,8 +17,8 @@ import (
 const maxParallel = 64
 
 // Report takes the status of one recipient, under the exact string that was
-// handed in; err is nil or a *Failure. It is called once for each string, from
-// several goroutines.
+// handed in; err is nil or a *Failure. It is called once for each time that a
+// recipient was handed in, from several goroutines; once more if it panics.
 type Report func(recipient string, err error)
 
 // Deliver makes one attempt for every recipient of m and returns when all

@@ -85,7 +85,8 @@ type Config struct {
 // counted; the oldest are forgotten first. An entry is about 200 octets.
 const maxTracked = 100_000
 
-// maxCareful bounds how many hosts are remembered that broke off in a flight.
+// maxCareful bounds how many hosts are remembered that broke off in a flight, and
+// messages that were in it.
 const maxCareful = 1000
 
 // maxTickets bounds for how many hosts TLS sessions can be resumed. With its
@@ -104,7 +105,7 @@ type Engine struct {
 	places   *health.Places
 	breakers *health.Breakers
 	tickets  tls.ClientSessionCache       // to resume TLS sessions, by host name
-	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight
+	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight, and copyKey
 	attempts *lru.Cache[attemptKey, int]
 	ours     []string // fields that never leave, in the form in which header keys are kept
 

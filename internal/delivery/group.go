@@ -26,7 +26,7 @@ type group struct {
 	settings *policy.Settings
 	plan     *tlsplan.Plan
 	since    time.Time // begin of the attempt
-	tries    int       // addresses tried
+	tries    int       // addresses tried in vain
 	hosts    []HostFailure
 	worst    *Failure
 	// last is the connection on which worst fell, nil if none was made.

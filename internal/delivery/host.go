@@ -44,14 +44,17 @@ func (d *run) tryHost(g *group, h route.Host) {
 		if l, left = d.reach(g, h.Name, left); l == nil {
 			return
 		}
-		g.tries++
 		s, on, f := d.open(*g.plan, h.Name, l)
-		if f != nil {
+		switch {
+		case f != nil:
 			complained(place, f.Reply)
 			g.gaveUp(HostFailure{Host: h.Name, IP: l.ip, Reason: f.Reason, Text: errText(f)}, f, on)
-		} else if d.use(g, s, place) {
-			g.tries--
+			g.tries++
+		case d.use(g, s, place):
+			// The host serves; it only wants more connections for it.
 			left = append([]netip.Addr{l.ip}, left...)
+		default:
+			g.tries++
 		}
 		if len(g.open) == 0 || d.ctx.Err() != nil {
 			return
@@ -64,7 +67,7 @@ func (d *run) tryHost(g *group, h route.Host) {
 // few places. What is not tried now is tried another time, in another order
 // where preferences are equal.
 const (
-	maxTries  = 20               // addresses tried for one domain
+	maxTries  = 20               // addresses tried in vain for one domain
 	noMoreTry = 15 * time.Minute // no further one is begun after so long
 )
 

@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,31 +246,36 @@ func TestTimeouts(t *testing.T) {
 // and nothing is left open.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
-	for step, host := range map[string]hostFunc{
-		"greeting":  inClear(func(b *mailtest.Behaviour) { b.Greeting = "stall" }),
-		"ehlo":      inClear(reply("ehlo", "stall")),
-		"starttls":  good(func(b *mailtest.Behaviour) { b.STARTTLSReply = "stall" }),
-		"handshake": good(func(b *mailtest.Behaviour) { b.Handshake = "stall" }),
-		"ehlo-tls":  good(reply("ehlo-tls", "stall")),
-		"mail":      good(reply("mail", "stall")),
-		"rcpt":      good(reply("rcpt", "stall")),
-		"body":      good(reply("body", "stall")),
+	for step, tt := range map[string]struct {
+		host hostFunc
+		last string // what the host has read when it falls silent
+	}{
+		"greeting":  {inClear(func(b *mailtest.Behaviour) { b.Greeting = "stall" }), ""},
+		"ehlo":      {inClear(reply("ehlo", "stall")), "C: EHLO"},
+		"starttls":  {good(func(b *mailtest.Behaviour) { b.STARTTLSReply = "stall" }), "C: STARTTLS"},
+		"handshake": {good(func(b *mailtest.Behaviour) { b.Handshake = "stall" }), "C: STARTTLS"},
+		"ehlo-tls":  {good(reply("ehlo-tls", "stall")), "T: EHLO"},
+		"mail":      {good(reply("mail", "stall")), "T: MAIL"},
+		"rcpt":      {good(reply("rcpt", "stall")), "T: RCPT"},
+		"body":      {good(reply("body", "stall")), "T: BDAT"},
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil, host, host)
+			w := newWorld(t, nil, tt.host, tt.host)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			go func() {
-				// Cancelled when the host has been reached, which is when it stalls
-				// or soon before.
-				for w.mx[0].Connections() == 0 {
-					time.Sleep(time.Millisecond)
+			statuses := make(chan map[string]error, 1)
+			go func() { statuses <- w.send(ctx, message("b@example.net")) }()
+			w.eventually("the host falls silent", func() bool {
+				s := w.mx[0].Sessions()
+				if len(s) == 0 {
+					return false
 				}
-				time.Sleep(20 * time.Millisecond)
-				cancel()
-			}()
-			f := failure(t, w.send(ctx, message("b@example.net"))["b@example.net"])
+				commands := s[0].Commands
+				return tt.last == "" || len(commands) > 0 && strings.HasPrefix(commands[len(commands)-1], tt.last)
+			})
+			cancel()
+			f := failure(t, (<-statuses)["b@example.net"])
 			if f == nil || f.Code != 451 || f.Reason != tlsplan.Internal {
 				t.Errorf("%s", code(f))
 			}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"time"
 
@@ -17,9 +18,29 @@ type session struct {
 	ip      netip.Addr
 	port    int
 	outcome tlsplan.Outcome
+	batch   int       // recipients that one transaction may have
+	mailMax int       // transactions that it may carry
 	uses    int       // messages carried so far
 	reused  bool      // taken from the pool for the present message
 	since   time.Time // when the present message got hold of it
+}
+
+// maxRecipients bounds the recipients of one transaction: every server takes a
+// hundred (RFC 5321, section 4.5.3.1.8), some answer 452 to more.
+const maxRecipients = 100
+
+// newSession makes a session of a connection that was judged; what the server
+// announced of its limits (RFC 9422) is kept.
+func newSession(conn *smtpwire.Conn, host string, ip netip.Addr, port int, o tlsplan.Outcome) *session {
+	s := &session{conn: conn, host: host, ip: ip, port: port, outcome: o, batch: maxRecipients, mailMax: math.MaxInt}
+	mailMax, rcptMax := conn.Extensions().Limits()
+	if rcptMax > 0 {
+		s.batch = min(s.batch, rcptMax)
+	}
+	if mailMax > 0 {
+		s.mailMax = mailMax
+	}
+	return s
 }
 
 // quitTimeout is how long a session waits for the reply to QUIT. Nobody waits
@@ -60,7 +81,7 @@ func (e *Engine) release(s *session, clean, broken bool) {
 	switch {
 	case broken:
 		_ = s.conn.Close()
-	case s.uses > e.cfg.ReuseLimit, s.uses >= s.mailMax():
+	case s.uses > e.cfg.ReuseLimit, s.uses >= s.mailMax:
 		e.behind(s.Close)
 	case clean:
 		e.keep(s)

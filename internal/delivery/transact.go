@@ -4,16 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"tlscontrol/internal/health"
 	"tlscontrol/internal/smtpwire"
 )
-
-// maxRecipients bounds the recipients of one transaction: every server takes a
-// hundred (RFC 5321, section 4.5.3.1.8), some answer 452 to more.
-const maxRecipients = 100
 
 // use sends the message to the open recipients of g over s, in as many
 // transactions as it takes, and gives s back. Recipients whose transaction broke
@@ -25,8 +20,8 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 	defer func() { d.e.release(s, clean, broken) }()
 	for {
 		batch, rest := g.open, []*recipient(nil)
-		if n := s.batch(); len(batch) > n {
-			batch, rest = batch[:n], batch[n:]
+		if len(batch) > s.batch {
+			batch, rest = batch[:s.batch], batch[s.batch:]
 		}
 		res := s.conn.Send(d.ctx, d.transaction(g, s, batch))
 		undecided, cause := d.settle(g, s, batch, &res)
@@ -41,7 +36,7 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 		if len(undecided) > 0 || len(rest) == 0 {
 			return false
 		}
-		if broken || s.uses+1 >= s.mailMax() {
+		if broken || s.uses+1 >= s.mailMax {
 			return true
 		}
 		if !clean {
@@ -59,22 +54,6 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 // gives the final reply, and for a line of 4 KiB a second.
 func sendTime(size int64) time.Duration {
 	return 20*time.Minute + time.Duration(size/4096)*time.Second
-}
-
-// batch is how many recipients one transaction over s may have (RFC 9422).
-func (s *session) batch() int {
-	if _, rcptMax := s.conn.Extensions().Limits(); rcptMax > 0 && rcptMax < maxRecipients {
-		return rcptMax
-	}
-	return maxRecipients
-}
-
-// mailMax is how many transactions s may have (RFC 9422).
-func (s *session) mailMax() int {
-	if mailMax, _ := s.conn.Extensions().Limits(); mailMax > 0 {
-		return mailMax
-	}
-	return math.MaxInt
 }
 
 // transaction is the message as the wire wants it.

@@ -10,8 +10,8 @@ import (
 var errTLSActive = errors.New("TLS is in use already")
 
 // StartTLS sends STARTTLS (RFC 3207), does the handshake with cfg, whose
-// ServerName or VerifyConnection are the caller's business, and sends EHLO again,
-// whose reply replaces the first one whole.
+// ServerName or VerifyConnection are the caller's business and which is kept, and
+// sends EHLO again, whose reply replaces the first one whole.
 //
 // A 4xx or 5xx reply to STARTTLS is an error with that Reply and
 // StageSTARTTLS; the session then goes on in clear, if the caller wants it (not
@@ -62,12 +62,6 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config) error {
 
 // upgrade does the handshake and lets every later read and write go through TLS.
 func (c *Conn) upgrade(ctx context.Context, cfg *tls.Config) error {
-	cfg = cfg.Clone()
-	if cfg == nil {
-		cfg = &tls.Config{}
-	}
-	// Small first records help a browser to draw; here they only cost.
-	cfg.DynamicRecordSizingDisabled = true
 	tc := tls.Client(c.raw, cfg)
 	c.deadline(c.cfg.Timeouts.Command)
 	start := time.Now()

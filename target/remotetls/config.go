@@ -53,7 +53,7 @@ type settings struct {
 	port              int
 	mxAuth            mxAuth
 	limits            delivery.Limits
-	requireOverride   bool
+	requireOverride   bool // nothing asks for it before there are published policies to lift
 	relaxedREQUIRETLS bool
 	reuseLimit        int
 	idlePerHost       int
