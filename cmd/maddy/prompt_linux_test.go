@@ -170,7 +170,7 @@ func openTerminal(t *testing.T) (typed, tty *os.File) {
 	t.Helper()
 	typed, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
+		t.Skipf("SKIPPED: no pseudo-terminals here, so that typing is not tested: %v", err)
 	}
 	t.Cleanup(func() { typed.Close() })
 	var locked, number int32

@@ -49,7 +49,7 @@ func TestCauseOfARealRefusal(t *testing.T) {
 	address := l.Addr().String()
 	_ = l.Close()
 	if _, err = net.Dial("tcp", address); err == nil {
-		t.Skipf("somebody listens on %s by now", address)
+		t.Skipf("SKIPPED: somebody listens on %s by now", address)
 	}
 	if got := causeOf(err); got != "connection refused" {
 		t.Errorf("causeOf(%v) = %q", err, got)

@@ -132,7 +132,7 @@ func TestFileReopenFails(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/dev/full"); err != nil {
-		t.Skip("this system has no /dev/full")
+		t.Skip("SKIPPED: no /dev/full here, so that a full disk is not tested")
 	}
 	o := openFile(t, "/dev/full")
 	if n, err := o.Write([]byte("line\n")); n != 0 || !errors.Is(err, syscall.ENOSPC) {
@@ -189,7 +189,7 @@ func TestPipeWithoutReader(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Skip(err)
+		t.Skipf("SKIPPED: no named pipes here: %v", err)
 	}
 	o, err := OpenFile(path)
 	if err != nil {

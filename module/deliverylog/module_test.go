@@ -195,7 +195,7 @@ func TestRotationFails(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/dev/full"); err != nil {
-		t.Skip("this system has no /dev/full")
+		t.Skip("SKIPPED: no /dev/full here, so that a full disk is not tested")
 	}
 	m, op := start(t, "output file /dev/full")
 	for range 10 {
@@ -229,7 +229,7 @@ func TestStuckPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Skip(err)
+		t.Skipf("SKIPPED: no named pipes here: %v", err)
 	}
 	m, op := start(t, "output file "+pipe+"\noutput file "+dir+"/log")
 	const total = 400 // beyond the 64 KiB a pipe holds
