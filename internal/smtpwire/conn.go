@@ -66,26 +66,34 @@ type Config struct {
 	Timeouts Timeouts
 	// NoChunking sends every message with DATA.
 	NoChunking bool
+	// Stop ends every wait, and every later call, when it ends. It is for a context
+	// that outlives sessions; calls that get it as theirs are the cheapest. Nil is
+	// none.
+	Stop context.Context
 	// NoPipelining waits for each reply before the next command.
 	NoPipelining bool
 }
 
 // Conn is one SMTP session.
 type Conn struct {
-	cfg  Config
-	raw  net.Conn  // the socket: deadlines and Close go here
-	nc   net.Conn  // what is read and written: raw, or tls on top of it
-	tls  *tls.Conn // nil in clear
-	br   *bufio.Reader
-	rr   replyReader
-	peek peeker
-	out  []byte // commands of the flight that is being built
+	cfg     Config
+	raw     net.Conn    // the socket: deadlines and Close go here
+	nc      net.Conn    // what is read and written: raw, or tls on top of it
+	tls     *tls.Conn   // nil in clear
+	records *records    // below tls
+	plain   plainReader // between tls and br
+	br      *bufio.Reader
+	rr      replyReader
+	peek    peeker
+	out     []byte // commands of the flight that is being built
 
 	ext       Extensions
 	handshake time.Duration
 	broken    bool // no further command is possible
 	clean     bool // MAIL may come next without RSET
 	used      bool // a transaction or RSET was sent before
+
+	exchange exchange // the transaction under way
 
 	ctx    context.Context // of the call under way
 	last   time.Time       // when the transaction under way must be over; zero: no such time
@@ -104,7 +112,9 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Conn, error) {
 	if !validHostname(cfg.Hostname) {
 		return nil, c.fail(StageEHLO, nil, ErrBadHostname)
 	}
-	defer c.begin(ctx)()
+	c.watchStop()
+	c.begin(ctx)
+	defer c.end()
 	code, err := c.read(cfg.Timeouts.Greeting)
 	if err != nil {
 		return nil, c.fail(StageGreeting, nil, err)
@@ -182,7 +192,8 @@ func (c *Conn) Reset(ctx context.Context) error {
 	if err := c.ready(); err != nil {
 		return c.fail(StageReset, nil, err)
 	}
-	defer c.begin(ctx)()
+	c.begin(ctx)
+	defer c.end()
 	c.used = true
 	code, err := c.command("RSET\r\n")
 	if err != nil {
@@ -202,7 +213,8 @@ func (c *Conn) Quit(ctx context.Context) {
 	if c.ready() != nil {
 		return
 	}
-	defer c.begin(ctx)()
+	c.begin(ctx)
+	defer c.end()
 	c.broken = true
 	if _, err := c.command("QUIT\r\n"); err != nil {
 		return
@@ -218,6 +230,7 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.unwatchStop()
 	return c.raw.Close()
 }
 

@@ -123,7 +123,7 @@ func (x *exchange) answer(stage Stage, d time.Duration) (code int, ok bool) {
 // the middle has often said why ("552 too big", "421 shutting down"); only a refusal
 // counts, as nothing can have been accepted yet.
 func (x *exchange) writeFailed(stage Stage, err error) {
-	if !isTimeout(err) && x.c.ctx.Err() == nil {
+	if !isTimeout(err) && x.c.interrupted() == nil {
 		if code, rerr := x.c.read(min(salvage, x.c.cfg.Timeouts.Command)); rerr == nil && code >= 400 {
 			r := x.c.rr.reply()
 			x.broke(stage, &r, err)

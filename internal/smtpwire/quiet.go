@@ -8,8 +8,8 @@ import (
 // quiet reports an error unless the server has kept silent since its last reply.
 // On a session that was used before, a reply that nobody asked for would be
 // taken for that to MAIL, each later one for its predecessor's, and in the end the
-// reply to a RCPT for that to the message. What has arrived may be in three
-// places: our buffer, the TLS layer's, and the socket's. What is in the socket under
+// reply to a RCPT for that to the message. What has arrived may be in our buffer,
+// in the TLS layer or right below it (records.go), and in the socket. What is in the socket under
 // TLS may be no reply but TLS's own; a session that was idle is given up for it
 // all the same.
 func (c *Conn) quiet() error {
@@ -22,11 +22,12 @@ func (c *Conn) quiet() error {
 	case n > 0:
 		return fmt.Errorf("%w: unsolicited bytes", ErrProtocol)
 	}
-	if c.tls == nil {
+	if c.tls == nil || len(c.records.early) == 0 && !c.plain.full {
 		return nil
 	}
-	// A read that may not wait gets what the TLS layer has read ahead, and a
-	// time-out if that is nothing, which does no harm to the session.
+	// There is something in the TLS layer or right below it, perhaps of TLS's own. A
+	// read that may not wait gets what of it is a reply, and a time-out if that is
+	// nothing, which does no harm to the session.
 	c.raw.SetReadDeadline(past)
 	defer c.noDeadline()
 	if _, err := c.br.Peek(1); err == nil {

@@ -31,7 +31,8 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		}
 		return c.fail(StageSTARTTLS, nil, err)
 	}
-	defer c.begin(ctx)()
+	c.begin(ctx)
+	defer c.end()
 	code, err := c.command("STARTTLS\r\n")
 	if err != nil {
 		return c.fail(StageSTARTTLS, nil, err)
@@ -52,7 +53,7 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		return c.fail(StageHandshake, nil, err)
 	}
 	if e := c.hello(); e != nil {
-		if e.Reply == nil && !e.Timeout() && ctx.Err() == nil {
+		if e.Reply == nil && !e.Timeout() && c.interrupted() == nil {
 			e.Stage = StageHandshake
 		}
 		return e
@@ -62,14 +63,15 @@ func (c *Conn) StartTLS(ctx context.Context, cfg *tls.Config) error {
 
 // upgrade does the handshake and lets every later read and write go through TLS.
 func (c *Conn) upgrade(ctx context.Context, cfg *tls.Config) error {
-	tc := tls.Client(c.raw, cfg)
+	c.records = &records{Conn: c.raw}
+	tc := tls.Client(c.records, cfg)
 	c.deadline(c.cfg.Timeouts.Command)
 	start := time.Now()
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return c.cause(err)
 	}
 	c.handshake = time.Since(start)
-	c.tls, c.nc = tc, tc
-	c.br.Reset(tc)
+	c.tls, c.nc, c.plain.tls = tc, tc, tc
+	c.br.Reset(&c.plain)
 	return nil
 }

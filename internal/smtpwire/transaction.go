@@ -87,6 +87,7 @@ type exchange struct {
 
 	from        string
 	rcpts       []wireRcpt
+	one         [1]wireRcpt // room for most messages
 	dsn         bool
 	reused      bool // the session served something before this transaction
 	stale       bool // its first reply was a 421 to an idle client
@@ -106,9 +107,13 @@ type exchange struct {
 // command, and a message larger than the announced SIZE, fail without a word to
 // the server. The caller calls Reset first if the session is not clean.
 func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
-	x := &exchange{c: c, t: t, reused: c.used}
+	x := &c.exchange
+	*x = exchange{c: c, t: t, reused: c.used}
 	c.last = t.Deadline
-	defer func() { c.last = time.Time{} }()
+	defer func() {
+		c.last = time.Time{}
+		*x = exchange{} // an idle session keeps no message
+	}()
 	x.res.Recipients = make([]RecipientResult, len(t.Recipients))
 	c.rr.got = false
 	x.guarded(ctx)
@@ -136,7 +141,8 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 // guarded runs the transaction and turns a panic, which only the caller's
 // Content can cause, into a failure of the session.
 func (x *exchange) guarded(ctx context.Context) {
-	defer x.c.begin(ctx)()
+	x.c.begin(ctx)
+	defer x.c.end()
 	x.buf = buffersPool.Get().(*buffers)
 	defer func() {
 		if p := recover(); p != nil {
@@ -149,7 +155,7 @@ func (x *exchange) guarded(ctx context.Context) {
 	}()
 	x.src = x.source()
 	defer func() { x.src.close() }()
-	if x.prepare(ctx) {
+	if x.prepare() {
 		x.run()
 	}
 }
@@ -161,13 +167,13 @@ func (x *exchange) source() source {
 
 // prepare settles everything that needs no word from the server. It returns
 // false if there is nothing to send.
-func (x *exchange) prepare(ctx context.Context) bool {
+func (x *exchange) prepare() bool {
 	c, t := x.c, x.t
 	if err := c.ready(); err != nil {
 		x.broke(StageMail, nil, err)
 		return false
 	}
-	if err := ctx.Err(); err != nil {
+	if err := c.interrupted(); err != nil {
 		return x.reject(fmt.Errorf("interrupted: %w", err))
 	}
 	if x.reused {
@@ -188,7 +194,10 @@ func (x *exchange) prepare(ctx context.Context) bool {
 	if err := x.sender(); err != nil {
 		return x.reject(err)
 	}
-	x.rcpts = make([]wireRcpt, 0, len(t.Recipients))
+	x.rcpts = x.one[:0]
+	if len(t.Recipients) > len(x.one) {
+		x.rcpts = make([]wireRcpt, 0, len(t.Recipients))
+	}
 	for i := range t.Recipients {
 		addr, err := x.recipient(&t.Recipients[i])
 		if err != nil {

@@ -15,39 +15,108 @@ const block = 64 << 10
 // past is a deadline that ends every wait at once.
 var past = time.Unix(1, 0)
 
-// watch lets a context end the waits of one call, and of that call only.
+// watch lets contexts end the waits of a call: that of the call, and Config.Stop,
+// which every call heeds.
 type watch struct {
 	mu        sync.Mutex
-	call      uint64 // number of the call under way
-	cancelled bool   // its context has ended: no new deadline may be set
+	call      uint64 // number of the call under way, or of the next one
+	busy      bool   // a call is under way
+	cancelled bool   // a context of it has ended: no new deadline may be set
+	// release ends the watch on the call's context, unwatch that on Config.Stop;
+	// nil if there is none.
+	release, unwatch func() bool
 }
 
-// begin ties the waits up to the returned end function to ctx. Afterwards
-// the connection has no deadline, whatever happens to ctx.
-func (c *Conn) begin(ctx context.Context) (end func()) {
+// begin ties the waits up to end to ctx. A context that cannot end, or is
+// Config.Stop, needs no watch of its own.
+func (c *Conn) begin(ctx context.Context) {
 	w := &c.watch
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.call++
-	call := w.call
-	w.cancelled = false
-	w.mu.Unlock()
+	w.busy, w.cancelled = true, false
 	c.ctx = ctx
-	stop := context.AfterFunc(ctx, func() {
+	if c.stopped() != nil {
+		c.interrupt()
+		return
+	}
+	if ctx.Done() == nil || ctx == c.cfg.Stop {
+		return
+	}
+	call := w.call
+	w.release = context.AfterFunc(ctx, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.call == call {
-			w.cancelled = true
-			c.raw.SetDeadline(past)
+		if w.busy && w.call == call {
+			c.interrupt()
 		}
 	})
-	return func() {
-		stop()
+}
+
+// end takes back what begin did. Afterwards the connection has no deadline,
+// whatever happens to the context.
+func (c *Conn) end() {
+	w := &c.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.release != nil {
+		w.release()
+		w.release = nil
+	}
+	w.busy = false
+	c.ctx = context.Background()
+	c.raw.SetDeadline(time.Time{})
+}
+
+// watchStop lets Config.Stop end the waits of all calls, for as long as the
+// session lives.
+func (c *Conn) watchStop() {
+	if c.cfg.Stop == nil || c.cfg.Stop.Done() == nil {
+		return
+	}
+	w := &c.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unwatch = context.AfterFunc(c.cfg.Stop, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.call++
-		c.ctx = context.Background()
-		c.raw.SetDeadline(time.Time{})
+		if w.busy {
+			c.interrupt()
+		}
+	})
+}
+
+// unwatchStop is for a session that is over: Config.Stop outlives it.
+func (c *Conn) unwatchStop() {
+	w := &c.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unwatch != nil {
+		w.unwatch()
+		w.unwatch = nil
 	}
+}
+
+// interrupt ends the waits of the call under way; the caller holds the lock.
+func (c *Conn) interrupt() {
+	c.watch.cancelled = true
+	c.raw.SetDeadline(past)
+}
+
+// stopped is why no call may wait any more.
+func (c *Conn) stopped() error {
+	if c.cfg.Stop == nil {
+		return nil
+	}
+	return c.cfg.Stop.Err()
+}
+
+// interrupted is why the call under way may not wait, nil if it may.
+func (c *Conn) interrupted() error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	return c.stopped()
 }
 
 // deadline bounds the reads and writes that follow, unless the context has
@@ -100,11 +169,14 @@ func (c *Conn) read(d time.Duration) (code int, err error) {
 	return code, c.cause(err)
 }
 
-// cause replaces the time-out by which the context ended a wait with the
-// context's own error.
+// cause replaces the time-out by which a context ended a wait with the context's
+// own error.
 func (c *Conn) cause(err error) error {
-	if err == nil || c.ctx.Err() == nil {
-		return err
+	if err == nil {
+		return nil
 	}
-	return fmt.Errorf("interrupted: %w", c.ctx.Err())
+	if why := c.interrupted(); why != nil {
+		return fmt.Errorf("interrupted: %w", why)
+	}
+	return err
 }
