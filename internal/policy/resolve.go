@@ -101,15 +101,19 @@ type layer struct {
 // Resolve answers the question. It is pure, and safe for concurrent use once
 // the policy is complete.
 func (p *Policy) Resolve(q Question) Settings {
-	layers := p.layers(q)
-	var s Settings
+	var (
+		few    [8]layer // room for most policies
+		all    = p.layers(append(few[:0], layer{source: FromMessage}), q)
+		layers = all[1:] // those that have a say in what the message may ask for
+		s      Settings
+	)
 
 	s.MessageOverride, s.MessageOverrideSource, s.MessageOverridePlace =
-		first(layers, func(b Block) Admission { return b.MessageOverride })
+		first(layers, func(b *Block) Admission { return b.MessageOverride })
 	s.OnFailure, s.OnFailureSource, s.OnFailurePlace =
-		first(layers, func(b Block) OnFailure { return b.OnFailure })
+		first(layers, func(b *Block) OnFailure { return b.OnFailure })
 	s.Fallback, s.FallbackSource, s.FallbackPlace =
-		first(layers, func(b Block) Fallback { return b.Fallback })
+		first(layers, func(b *Block) Fallback { return b.Fallback })
 
 	// The message speaks first about what it may speak about.
 	admitted := admit(q.Override, s.MessageOverride)
@@ -119,23 +123,21 @@ func (p *Policy) Resolve(q Question) Settings {
 	if admitted.SkipVerification != q.Override.SkipVerification {
 		s.Refused.SkipVerification = q.Override.SkipVerification
 	}
-	message := Block{RequireTLS: admitted.RequireTLS, SkipVerification: admitted.SkipVerification}
-	layers = append([]layer{{message, FromMessage}}, layers...)
+	all[0].RequireTLS, all[0].SkipVerification = admitted.RequireTLS, admitted.SkipVerification
 
 	var require, skip Switch
 	require, s.RequireTLSSource, s.RequireTLSPlace =
-		first(layers, func(b Block) Switch { return b.RequireTLS })
+		first(all, func(b *Block) Switch { return b.RequireTLS })
 	skip, s.SkipVerificationSource, s.SkipVerificationPlace =
-		first(layers, func(b Block) Switch { return b.SkipVerification })
+		first(all, func(b *Block) Switch { return b.SkipVerification })
 	s.RequireTLS = require == Yes
 	s.SkipVerification = skip == Yes
 	return s
 }
 
-// layers lists the places 2 to 5 of the package comment in the order they are
+// layers appends the places 2 to 5 of the package comment in the order they are
 // asked.
-func (p *Policy) layers(q Question) []layer {
-	var list []layer
+func (p *Policy) layers(list []layer, q Question) []layer {
 	for _, b := range p.destinations.find(q.Destination) {
 		list = append(list, layer{b, FromDestination})
 	}
@@ -153,10 +155,11 @@ func (p *Policy) layers(q Question) []layer {
 
 // first returns what the first layer that is not silent says. The built-in
 // layer ends every list and always speaks.
-func first[T comparable](layers []layer, setting func(Block) T) (value T, source Source, place string) {
+func first[T comparable](layers []layer, setting func(*Block) T) (value T, source Source, place string) {
 	var silent T
-	for _, l := range layers {
-		if v := setting(l.Block); v != silent {
+	for i := range layers {
+		l := &layers[i]
+		if v := setting(&l.Block); v != silent {
 			return v, l.source, l.Place
 		}
 	}

@@ -130,15 +130,8 @@ func (k Key) mac(text string) []byte {
 	return h.Sum(nil)
 }
 
-var (
-	// attempts matches what queues, possibly nested, have appended to a
-	// message ID.
-	attempts = regexp.MustCompile(`^(?:-[0-9a-f]{1,16})+$`)
-	// attemptTimes is stricter, for use without the stamped ID at hand: a time
-	// in seconds has had eight hexadecimal digits since 1978, and shorter
-	// groups may belong to the ID itself.
-	attemptTimes = regexp.MustCompile(`(?:-[0-9a-f]{8,16})+$`)
-)
+// attempts matches what queues, possibly nested, have appended to a message ID.
+var attempts = regexp.MustCompile(`^(?:-[0-9a-f]{1,16})+$`)
 
 // sameMessage reports whether messageID is the stamped ID, or that ID with
 // attempt suffixes.
@@ -150,8 +143,30 @@ func sameMessage(stamped, messageID string) bool {
 // QueueID returns the message ID without the suffixes that queues append for
 // each attempt: "-" and the time in hexadecimal seconds, once for each queue.
 func QueueID(messageID string) string {
-	if at := attemptTimes.FindStringIndex(messageID); at != nil && at[0] > 0 {
-		return messageID[:at[0]]
+	id := messageID
+	for {
+		dash := strings.LastIndexByte(id, '-')
+		switch {
+		case dash < 0 || !isTime(id[dash+1:]):
+			return id
+		case dash == 0: // nothing but suffixes: it is an ID all the same
+			return messageID
+		}
+		id = id[:dash]
 	}
-	return messageID
+}
+
+// isTime is stricter than attempts, for use without the stamped ID at hand: a time
+// in seconds has had eight hexadecimal digits since 1978, and shorter groups may
+// belong to the ID itself.
+func isTime(s string) bool {
+	if len(s) < 8 || len(s) > 16 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }

@@ -10,6 +10,7 @@
 package pool
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,13 @@ type Pool[S Session] struct {
 	newest *entry[S]
 	count  int
 	closed bool
+	// expiry runs when the oldest entry may have been idle for too long; nil until
+	// there was one. Entries are taken and put back with every message, so they
+	// have no timers of their own.
+	expiry *time.Timer
+	armed  bool      // expiry will run
+	spare  *entry[S] // entries for reuse, linked by newer
+	spares int
 
 	closing sync.WaitGroup // sessions being closed by the pool
 }
@@ -56,9 +64,13 @@ type Pool[S Session] struct {
 type entry[S Session] struct {
 	session      S
 	host         string
-	timer        *time.Timer
+	since        time.Time // idle since then
 	older, newer *entry[S]
 }
+
+// maxSpare bounds the entries that are kept for reuse: as many as may be taken
+// and put back at about the same time.
+const maxSpare = 256
 
 // New makes an empty pool.
 func New[S Session](cfg Config) *Pool[S] {
@@ -73,9 +85,7 @@ func (p *Pool[S]) Take(host string, plan tlsplan.Plan) (S, bool) {
 	list := p.hosts[host]
 	for i := len(list) - 1; i >= 0; i-- {
 		if plan.MayReuse(list[i].session.Outcome()) {
-			e := list[i]
-			p.remove(e)
-			return e.session, true
+			return p.remove(list[i]), true
 		}
 	}
 	var none S
@@ -98,15 +108,11 @@ func (p *Pool[S]) Put(host string, s S) bool {
 		surplus = p.oldest
 	}
 	if surplus != nil {
-		p.remove(surplus)
 		p.closing.Add(1)
+		go p.end(p.remove(surplus))
 	}
-	p.add(&entry[S]{session: s, host: host})
+	p.add(host, s)
 	p.mu.Unlock()
-
-	if surplus != nil {
-		go p.end(surplus.session)
-	}
 	return true
 }
 
@@ -122,6 +128,9 @@ func (p *Pool[S]) Idle() int {
 func (p *Pool[S]) Close() {
 	p.mu.Lock()
 	p.closed = true
+	if p.expiry != nil {
+		p.expiry.Stop()
+	}
 	var all []S
 	for p.oldest != nil {
 		all = append(all, p.remove(p.oldest))
@@ -146,23 +155,46 @@ func (p *Pool[S]) end(s S) {
 	s.Close()
 }
 
-// expire is called by the timer of e.
-func (p *Pool[S]) expire(e *entry[S]) {
+// expire closes the sessions that have been idle for too long, and comes again
+// when the oldest of the others will be.
+func (p *Pool[S]) expire() {
 	p.mu.Lock()
-	// The timer may fire while Take or Close removes the entry.
-	if e.timer == nil {
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.armed = false
+	now := time.Now()
+	for p.oldest != nil && now.Sub(p.oldest.since) >= p.cfg.IdleTime {
+		s := p.remove(p.oldest)
+		p.closing.Add(1)
+		go p.end(s)
+	}
+	p.arm(now)
+}
+
+// arm sees to it that expire runs in time; the caller holds the lock.
+func (p *Pool[S]) arm(now time.Time) {
+	if p.armed || p.closed || p.oldest == nil {
 		return
 	}
-	s := p.remove(e)
-	p.closing.Add(1)
-	p.mu.Unlock()
-	p.end(s)
+	p.armed = true
+	wait := p.cfg.IdleTime - now.Sub(p.oldest.since)
+	if p.expiry == nil {
+		p.expiry = time.AfterFunc(wait, p.expire)
+		return
+	}
+	p.expiry.Reset(wait)
 }
 
 // add links a new entry in; the caller holds the lock.
-func (p *Pool[S]) add(e *entry[S]) {
-	p.hosts[e.host] = append(p.hosts[e.host], e)
+func (p *Pool[S]) add(host string, s S) {
+	e := p.spare
+	if e != nil {
+		p.spare, e.newer = e.newer, nil
+		p.spares--
+	} else {
+		e = new(entry[S])
+	}
+	e.session, e.host, e.since = s, host, time.Now()
+	p.hosts[host] = append(p.hosts[host], e)
 	e.older = p.newest
 	if p.newest != nil {
 		p.newest.newer = e
@@ -171,24 +203,14 @@ func (p *Pool[S]) add(e *entry[S]) {
 	}
 	p.newest = e
 	p.changed(1)
-	e.timer = time.AfterFunc(p.cfg.IdleTime, func() { p.expire(e) })
+	p.arm(e.since)
 }
 
 // remove unlinks an entry and returns its session; the caller holds the lock.
 func (p *Pool[S]) remove(e *entry[S]) S {
-	e.timer.Stop()
-	e.timer = nil
-
 	list := p.hosts[e.host]
-	for i := range list {
-		if list[i] == e {
-			copy(list[i:], list[i+1:])
-			list[len(list)-1] = nil
-			list = list[:len(list)-1]
-			break
-		}
-	}
-	if len(list) == 0 {
+	at := slices.Index(list, e)
+	if list = slices.Delete(list, at, at+1); len(list) == 0 {
 		delete(p.hosts, e.host)
 	} else {
 		p.hosts[e.host] = list
@@ -204,9 +226,14 @@ func (p *Pool[S]) remove(e *entry[S]) S {
 	} else {
 		p.newest = e.older
 	}
-	e.older, e.newer = nil, nil
+	s := e.session
+	*e = entry[S]{}
+	if p.spares < maxSpare {
+		e.newer, p.spare = p.spare, e
+		p.spares++
+	}
 	p.changed(-1)
-	return e.session
+	return s
 }
 
 func (p *Pool[S]) changed(by int) {
