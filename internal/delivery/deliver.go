@@ -30,12 +30,7 @@ func (e *Engine) Deliver(ctx context.Context, m *Message, report Report) {
 		return
 	}
 	defer e.active.Done()
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(e.base, cancel)()
-	d.ctx = ctx
-
+	defer d.bound()()
 	if f := d.prepare(m); f != nil {
 		d.failAll(m, f)
 		return
@@ -52,11 +47,26 @@ func (e *Engine) Deliver(ctx context.Context, m *Message, report Report) {
 	d.serve(d.parcel.groups())
 }
 
+// bound lets the end of the engine end the delivery too. A caller whose context
+// has no end, as maddy's queue, gets the engine's own, which all sessions watch
+// already.
+func (d *run) bound() (release func()) {
+	if d.ctx.Done() == nil {
+		d.ctx = d.e.base
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	stop := context.AfterFunc(d.e.base, cancel)
+	d.ctx = ctx
+	return func() { stop(); cancel() }
+}
+
 // run is one call of Deliver.
 type run struct {
 	e       *Engine
 	ctx     context.Context
-	parcel  *parcel
+	parcel  *parcel // &packed, nil before the message is packed
+	packed  parcel
 	row     *policy.Block // of the sending domain, nil if there is none
 	report  Report
 	started time.Time
@@ -69,10 +79,10 @@ func (d *run) prepare(m *Message) (f *Failure) {
 			f = d.e.panicked("preparing a message", p)
 		}
 	}()
-	var err error
-	if d.parcel, err = d.e.pack(m); err != nil {
+	if err := d.e.pack(m, &d.packed); err != nil {
 		return internalFailure(err)
 	}
+	d.parcel = &d.packed
 	return nil
 }
 

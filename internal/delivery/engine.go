@@ -137,6 +137,7 @@ func New(cfg Config) *Engine {
 		e.ours = append(e.ours, nettextproto.CanonicalMIMEHeaderKey(name))
 	}
 	e.base, e.stop = context.WithCancel(context.Background())
+	e.cfg.Wire.Stop = e.base
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
 	cfg.Pool.Panicked = func(p any) { e.panicked("closing an idle connection", p) }
 	e.pool = pool.New[*session](cfg.Pool)

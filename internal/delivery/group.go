@@ -7,6 +7,7 @@ import (
 
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/route"
+	"tlscontrol/internal/smtpwire"
 	"tlscontrol/internal/tlsplan"
 )
 
@@ -31,6 +32,9 @@ type group struct {
 	worst    *Failure
 	// last is the connection on which worst fell, nil if none was made.
 	last *Connection
+
+	transaction smtpwire.Transaction  // under way
+	envelope    [1]smtpwire.Recipient // room for most transactions
 }
 
 // concluded reports whether everybody has a status.

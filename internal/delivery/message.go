@@ -48,18 +48,28 @@ type parcel struct {
 	header   []byte // as sent, with the empty line
 	size     int64  // header and body as handed in
 	override policy.Override
+	solo     solo
 }
 
-// pack takes our fields out of the header and renders it.
-func (e *Engine) pack(m *Message) (*parcel, error) {
-	p := &parcel{Message: m, queueID: policy.QueueID(m.ID)}
+// solo is room for the one recipient that most messages have.
+type solo struct {
+	group     group
+	recipient recipient
+	groups    [1]*group
+	all       [1]*recipient
+	handedIn  [1]string
+}
+
+// pack takes our fields out of the header and renders it into p.
+func (e *Engine) pack(m *Message, p *parcel) error {
+	p.Message, p.queueID = m, policy.QueueID(m.ID)
 	var err error
 	if p.header, err = render(m.Header); err != nil {
-		return nil, err
+		return err
 	}
 	p.size = int64(len(p.header)) + int64(m.Body.Len())
 	if !e.hasOurs(m.Header) {
-		return p, nil
+		return nil
 	}
 	p.override = e.override(m)
 	outgoing := m.Header.Copy()
@@ -67,7 +77,7 @@ func (e *Engine) pack(m *Message) (*parcel, error) {
 		outgoing.Del(name)
 	}
 	p.header, err = render(outgoing)
-	return p, err
+	return err
 }
 
 // hasOurs reports whether a header has one of the fields that never leave.
@@ -121,9 +131,14 @@ func (e *Engine) override(m *Message) policy.Override {
 // Addresses that are equal, or differ only in the spelling of the domain, are one
 // recipient that was handed in several times.
 func (p *parcel) groups() []*group {
-	if len(p.Recipients) == 1 { // most messages
-		r := &recipient{Recipient: p.Recipients[0], handedIn: []string{p.Recipients[0].Address}}
-		return []*group{{domain: r.Domain, all: []*recipient{r}}}
+	if len(p.Recipients) == 1 {
+		s, r := &p.solo, p.Recipients[0]
+		s.handedIn[0] = r.Address
+		s.recipient = recipient{Recipient: r, handedIn: s.handedIn[:]}
+		s.all[0] = &s.recipient
+		s.group = group{domain: r.Domain, all: s.all[:]}
+		s.groups[0] = &s.group
+		return s.groups[:]
 	}
 	var (
 		all      []*group
@@ -157,14 +172,29 @@ func onWire(addr, normalised string) string {
 	if at < 0 {
 		return addr
 	}
-	local, domain := addr[:at], strings.TrimSuffix(addr[at+1:], ".")
-	if len(local) < 2 || local[0] != '"' || local[len(local)-1] != '"' {
+	local, domain := addr[:at], addr[at+1:]
+	if !isDotString(local) && (len(local) < 2 || local[0] != '"' || local[len(local)-1] != '"') {
 		local = address.QuoteMbox(local)
 	}
-	if !address.IsASCII(domain) {
+	if domain = strings.TrimSuffix(domain, "."); !address.IsASCII(domain) {
 		domain = normalised
 	}
+	if local == addr[:at] && domain == addr[at+1:] {
+		return addr
+	}
 	return local + "@" + domain
+}
+
+// isDotString reports whether a local part consists of what needs no quotes
+// (atext and dots, RFC 5322, section 3.2.3), as almost all do.
+func isDotString(local string) bool {
+	for i := range len(local) {
+		c := local[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.", c) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // originalRecipient is the ORCPT parameter, RFC 3461, section 4.2.

@@ -23,6 +23,7 @@ type session struct {
 	uses    int       // messages carried so far
 	reused  bool      // taken from the pool for the present message
 	since   time.Time // when the present message got hold of it
+	opened  time.Time
 }
 
 // maxRecipients bounds the recipients of one transaction: every server takes a
@@ -32,7 +33,7 @@ const maxRecipients = 100
 // newSession makes a session of a connection that was judged; what the server
 // announced of its limits (RFC 9422) is kept.
 func newSession(conn *smtpwire.Conn, host string, ip netip.Addr, port int, o tlsplan.Outcome) *session {
-	s := &session{conn: conn, host: host, ip: ip, port: port, outcome: o, batch: maxRecipients, mailMax: math.MaxInt}
+	s := &session{conn: conn, host: host, ip: ip, port: port, outcome: o, batch: maxRecipients, mailMax: math.MaxInt, opened: time.Now()}
 	mailMax, rcptMax := conn.Extensions().Limits()
 	if rcptMax > 0 {
 		s.batch = min(s.batch, rcptMax)
@@ -42,6 +43,11 @@ func newSession(conn *smtpwire.Conn, host string, ip netip.Addr, port int, o tls
 	}
 	return s
 }
+
+// maxAge is how long a session is used again, busy or not: load balancers spread
+// sessions, not messages, and a host that was taken out of service is to be left
+// in the end. It is that of Postfix (smtp_connection_reuse_time_limit).
+const maxAge = 5 * time.Minute
 
 // quitTimeout is how long a session waits for the reply to QUIT. Nobody waits
 // for it but the goroutine that closes the session, and Engine.Close.
@@ -81,7 +87,7 @@ func (e *Engine) release(s *session, clean, broken bool) {
 	switch {
 	case broken:
 		_ = s.conn.Close()
-	case s.uses > e.cfg.ReuseLimit, s.uses >= s.mailMax:
+	case s.uses > e.cfg.ReuseLimit, s.uses >= s.mailMax, time.Since(s.opened) > maxAge:
 		e.behind(s.Close)
 	case clean:
 		e.keep(s)

@@ -59,9 +59,10 @@ func sendTime(size int64) time.Duration {
 // transaction is the message as the wire wants it.
 func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Transaction {
 	p := d.parcel
-	t := &smtpwire.Transaction{
+	t := &g.transaction
+	*t = smtpwire.Transaction{
 		From:          onWire(p.From, p.FromDomain),
-		Recipients:    make([]smtpwire.Recipient, len(batch)),
+		Recipients:    append(g.envelope[:0], make([]smtpwire.Recipient, len(batch))...),
 		Size:          int64(len(p.header)) + int64(p.Body.Len()),
 		UTF8:          p.Options.UTF8,
 		Body:          string(p.Options.Body),

@@ -34,7 +34,7 @@ const (
 	defaultFailures       = 3
 	defaultBreakerMin     = 30 * time.Second
 	defaultBreakerMax     = 10 * time.Minute
-	defaultReuseLimit     = 100
+	defaultReuseLimit     = 1000
 	defaultIdlePerHost    = 20
 	defaultIdleTime       = 150 * time.Second // half of what RFC 5321 lets a server wait
 	maxIdle               = 5000              // connections kept idle in all
