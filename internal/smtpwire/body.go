@@ -46,6 +46,10 @@ func (e *encoder) encode(dst, src []byte) []byte {
 			src = src[1:]
 		}
 	}
+	if onlyCRLF(src) && !(e.stuff && (bytes.Contains(src, lineDot) || !e.mid && src[0] == '.')) {
+		e.mid = src[len(src)-1] != '\n'
+		return append(dst, src...)
+	}
 	for len(src) > 0 {
 		lf := bytes.IndexByte(src, '\n')
 		if lf < 0 {
@@ -55,6 +59,25 @@ func (e *encoder) encode(dst, src []byte) []byte {
 		src = src[lf+1:]
 	}
 	return dst
+}
+
+// onlyCRLF reports whether b, which is not empty, has no CR and no LF but as line
+// ends, as almost all mail: then nothing in it changes.
+func onlyCRLF(b []byte) bool {
+	if len(b) == 0 {
+		return false
+	}
+	lines := 0
+	for rest := b; ; lines++ {
+		lf := bytes.IndexByte(rest, '\n')
+		if lf < 0 {
+			return bytes.Count(b, carriageReturn) == lines
+		}
+		if lf == 0 || rest[lf-1] != '\r' {
+			return false
+		}
+		rest = rest[lf+1:]
+	}
 }
 
 // segment appends what lies between two LF, the second of which is there if lf
@@ -102,11 +125,14 @@ type counter struct {
 
 // add counts a block of the message, cut anywhere.
 func (c *counter) add(src []byte) {
-	lf, cr, crlf := bytes.Count(src, lineFeed), bytes.Count(src, carriageReturn), bytes.Count(src, lineEnd)
-	// Each LF and each CR that has not the other beside it gets it.
-	c.n += int64(len(src) + lf + cr - 2*crlf)
-	if c.any && c.last == '\r' && src[0] == '\n' {
-		c.n -= 2 // the block was cut between them
+	c.n += int64(len(src))
+	if !onlyCRLF(src) {
+		// Each LF and each CR that has not the other beside it gets it.
+		lf, cr, crlf := bytes.Count(src, lineFeed), bytes.Count(src, carriageReturn), bytes.Count(src, lineEnd)
+		c.n += int64(lf + cr - 2*crlf)
+		if c.any && c.last == '\r' && src[0] == '\n' {
+			c.n -= 2 // the block was cut between them
+		}
 	}
 	c.any, c.last = true, src[len(src)-1]
 }
@@ -119,7 +145,7 @@ func (c *counter) total() int64 {
 	return c.n + 2
 }
 
-var lineFeed, carriageReturn, lineEnd = []byte("\n"), []byte("\r"), []byte("\r\n")
+var lineFeed, carriageReturn, lineEnd, lineDot = []byte("\n"), []byte("\r"), []byte("\r\n"), []byte("\n.")
 
 // source is the message as a stream of encoded blocks: the header, then the
 // content, which is opened when the header is used up.

@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 	// The ones of target.remote, but for connections: more messages over each,
 	// more of them kept, and less time lost on dead hosts.
 	want := []any{
-		"outbound", "relay.example.com", "relay.example.com", 25, false, tlsplan.Level(""), true, 100,
+		"outbound", "relay.example.com", "relay.example.com", 25, false, tlsplan.Level(""), true, 1000,
 		20, 150 * time.Second, 30 * time.Second, false, delivery.Limits(nil), 2,
 	}
 	for i := range want {
