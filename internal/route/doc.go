@@ -30,6 +30,6 @@
 //     believed (flight.go).
 //  3. Resolver.follow follows aliases (lookup.go).
 //  4. Resolver.exchange lets questions out of the process, to one server or, if
-//     that one is silent for a moment, to several (race.go, exchange.go). Which
-//     server comes first depends on who failed recently (health.go).
+//     that one is silent for a moment, to several (race.go, exchange.go). Questions to a
+//     server on loopback share a socket (line.go). Which server comes first depends on who failed recently (health.go).
 package route

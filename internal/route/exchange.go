@@ -49,7 +49,7 @@ func newAnswer(reply *dns.Msg, server string) answer {
 
 // ask puts one question to one server: with EDNS0, without it if the server does
 // not understand it (RFC 6891, section 7), and over TCP if the answer was cut.
-func ask(ctx context.Context, server, name string, qtype uint16) (*dns.Msg, error) {
+func ask(ctx context.Context, server *server, name string, qtype uint16) (*dns.Msg, error) {
 	query := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
 	// RFC 6840, 5.7: this asks for the AD bit without asking for signatures.
 	query.AuthenticatedData = true
@@ -73,11 +73,16 @@ func ask(ctx context.Context, server, name string, qtype uint16) (*dns.Msg, erro
 }
 
 // exchangeOnce sends a query and waits for the reply to it.
-func exchangeOnce(ctx context.Context, network, server string, query *dns.Msg) (*dns.Msg, error) {
+func exchangeOnce(ctx context.Context, network string, server *server, query *dns.Msg) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
+	if network == "udp" && server.line != nil {
+		if reply, err := server.line.exchange(ctx, query); err != errBusy {
+			return reply, err
+		}
+	}
 	var dialer net.Dialer
-	bare, err := dialer.DialContext(ctx, network, server)
+	bare, err := dialer.DialContext(ctx, network, server.address)
 	if err != nil {
 		return nil, err
 	}

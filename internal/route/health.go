@@ -13,6 +13,7 @@ const demotedFor = 30 * time.Second
 type server struct {
 	address string // host:port
 	trusted bool   // its AD bit counts
+	line    *line  // for questions over UDP, nil if each has a socket of its own
 	// demotedUntil is when it is asked in its place again, on the resolver's clock.
 	demotedUntil atomic.Int64
 }

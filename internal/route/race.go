@@ -94,7 +94,7 @@ func (m *race) ask(ctx context.Context, s *server) {
 			}
 			m.finished <- t
 		}()
-		t.reply, t.err = ask(ctx, s.address, m.question.name, m.question.qtype)
+		t.reply, t.err = ask(ctx, s, m.question.name, m.question.qtype)
 	})
 }
 

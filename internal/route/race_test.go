@@ -50,10 +50,19 @@ func TestSilentServerIsOvertaken(t *testing.T) {
 	}
 }
 
-// A lost packet is made good by asking the only server once more, from another
-// port and with another ID.
+// A lost packet is made good by asking the only server once more with another ID,
+// and, unless it is on this machine, from another port.
 func TestLostPacketIsRepeated(t *testing.T) {
 	t.Parallel()
+	for name, own := range map[string]bool{"shared socket": false, "sockets of their own": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testLostPacket(t, own)
+		})
+	}
+}
+
+func testLostPacket(t *testing.T, own bool) {
 	ids := make(chan uint16, 10)
 	s := newScripted(t, func(n int, q *dns.Msg) *dns.Msg {
 		ids <- q.Id
@@ -64,11 +73,14 @@ func TestLostPacketIsRepeated(t *testing.T) {
 	})
 	r := NewResolver([]string{s.addr}) // with the patience of real life
 	t.Cleanup(r.Close)
+	if own {
+		r.servers[0].line = nil
+	}
 	if got, err := r.Route(t.Context(), "example.net"); err != nil || len(got.Hosts) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	from := s.asked()
-	if len(from) != 2 || from[0] == from[1] {
+	if len(from) != 2 || (from[0] != from[1]) != own {
 		t.Errorf("asked from %q", from)
 	}
 	if first, second := <-ids, <-ids; first == second {

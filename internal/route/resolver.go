@@ -21,6 +21,7 @@ var errClosed = errors.New("the resolver is closed")
 // goroutines.
 type Resolver struct {
 	servers []*server
+	lines   []*line       // of the servers that have one
 	mixed   bool          // some servers are trusted, and some are not
 	hedge   time.Duration // hedgeAfter
 	answers *cache
@@ -46,6 +47,12 @@ func NewResolver(servers []string) *Resolver {
 		now:     func() time.Duration { return time.Since(begin) },
 	}
 	r.servers, r.mixed = newServers(servers)
+	for _, s := range r.servers {
+		if s.trusted {
+			s.line = &line{address: s.address, idle: lineIdle, running: &r.running}
+			r.lines = append(r.lines, s.line)
+		}
+	}
 	r.ctx, r.stop = context.WithCancelCause(context.Background())
 	return r
 }
@@ -61,6 +68,9 @@ func (r *Resolver) Close() {
 	}
 	r.mu.Unlock()
 	r.stop(errClosed)
+	for _, l := range r.lines {
+		l.close()
+	}
 	r.running.Wait()
 	r.answers.clear()
 }
