@@ -1,13 +1,10 @@
 package status
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
+	"encoding/binary"
 	"io"
-	"math"
+	"math/rand/v2"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,23 +28,39 @@ const (
 // Options is what a document depends on besides the attempt.
 type Options struct {
 	// Headers names the header fields to copy.
-	Headers []string
-	// Rand is where ids come from; nil means crypto/rand.
+	Headers []HeaderName
+	// Rand is where ids come from; nil means math/rand/v2.
 	Rand io.Reader
 }
 
-// Build makes the document of one attempt. It shares memory with a.
-func Build(a *delivery.Attempt, opts Options) *Document {
-	d := &Document{
-		Event:           EventDelivered,
-		ID:              newID(opts.Rand),
-		Timestamp:       timestamp(a.Concluded),
-		LogLevel:        LevelInfo,
-		QueueID:         clip(a.QueueID, maxWord),
-		Recipient:       clip(a.Recipient, maxWord),
-		RecipientDomain: clip(a.Domain, maxWord),
-		TLSPolicy:       tlsPolicy(a),
-	}
+// Builder makes documents, one at a time, in memory that it uses again. The
+// zero Builder is ready.
+type Builder struct {
+	document Document
+
+	// What the document points to.
+	headers     Headers
+	seconds     Seconds
+	certificate Certificate
+	hosts       []Host
+	policy      TLSPolicy
+}
+
+// reset forgets the document and keeps the memory.
+func (b *Builder) reset() {
+	clear(b.headers)
+	clear(b.hosts)
+	*b = Builder{headers: b.headers[:0], hosts: b.hosts[:0]}
+}
+
+// Build makes the document of one attempt. It shares memory with a, and is
+// good until Build is called again.
+func (b *Builder) Build(a *delivery.Attempt, opts Options) *Document {
+	b.reset()
+	d := &b.document
+	d.Event, d.LogLevel = EventDelivered, LevelInfo
+	d.ID.draw(opts.Rand)
+	d.Timestamp = timestamp(a.Concluded)
 	if a.Result != delivery.Delivered {
 		d.Event = EventFailed
 		d.LogLevel, d.Severity = LevelWarn, SeverityTemporary
@@ -56,17 +69,21 @@ func Build(a *delivery.Attempt, opts Options) *Document {
 		}
 		d.Reason = known(a.Reason)
 	}
+	d.QueueID = clip(a.QueueID, maxWord)
+	d.Recipient = clip(a.Recipient, maxWord)
+	d.RecipientDomain = clip(a.Domain, maxWord)
 	d.Envelope = Envelope{
 		Sender:    clip(a.Sender, maxWord),
 		Targets:   d.Recipient,
 		Transport: "smtp",
 	}
-	d.Message = message(a, opts.Headers)
-	d.DeliveryStatus = deliveryStatus(a)
+	d.Message = Message{Headers: b.copyHeaders(a, opts.Headers), Size: max(a.Size, 0)}
+	b.result(a)
 	if c := a.Connection; c != nil {
 		d.Envelope.SendingIP = address(c.LocalIP)
-		d.DeliveryStatus.describe(c)
+		b.connection(c)
 	}
+	d.TLSPolicy = b.tlsPolicy(a)
 	return d
 }
 
@@ -88,59 +105,45 @@ var reasons = func() map[tlsplan.Reason]bool {
 	return m
 }()
 
-// newID is 128 random bits in hexadecimal: unique without any memory.
-func newID(r io.Reader) string {
-	if r == nil {
-		r = rand.Reader
+// draw makes id 128 random bits: unique without any memory. Those of
+// math/rand/v2 come from ChaCha8, which Go seeds for each process (and thread)
+// with 256 bits of the kernel's: its output cannot be told from the kernel's
+// own, so that two equal ids are as unlikely, and costs no system call. It is
+// not erased from memory as crypto/rand's is, which matters for keys; an id is
+// no secret.
+func (id *ID) draw(r io.Reader) {
+	if r != nil {
+		// A source that fails yields what it had.
+		_, _ = io.ReadFull(r, id[:])
+		return
 	}
-	var raw [16]byte
-	// crypto/rand never fails; a source given by a caller that does yields
-	// what it had.
-	_, _ = io.ReadFull(r, raw[:])
-	return hex.EncodeToString(raw[:])
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
 }
 
-// timestamp never uses an exponent and always has six decimals, so that
-// lines sort and parse the same everywhere. An attempt that does not say when
-// it was concluded was concluded just now: it is documented at once.
-func timestamp(t time.Time) json.Number {
+// timestamp is when an attempt was concluded. One that does not say so was
+// concluded just now: it is documented at once.
+func timestamp(t time.Time) Timestamp {
 	if t.IsZero() {
 		t = time.Now()
 	}
-	us := t.UnixMicro()
-	sign := ""
-	if us < 0 {
-		sign, us = "-", -us
-	}
-	b := make([]byte, 0, 24)
-	b = append(b, sign...)
-	b = strconv.AppendInt(b, us/1e6, 10)
-	b = append(b, '.')
-	for frac, unit := us%1e6, int64(1e5); unit > 0; unit /= 10 {
-		b = append(b, byte('0'+frac/unit%10))
-	}
-	return json.Number(b)
+	return Timestamp(t.UnixMicro())
 }
 
-// message copies the size and the header fields. A field that occurs several
-// times counts with its first value, one that is missing is left out.
-func message(a *delivery.Attempt, names []string) Message {
-	m := Message{Size: max(a.Size, 0)}
+// copyHeaders takes the header fields. One that occurs several times counts
+// with its first value, one that is missing is left out.
+func (b *Builder) copyHeaders(a *delivery.Attempt, names []HeaderName) Headers {
 	for _, name := range names {
-		name = strings.ToLower(name)
-		if !a.Header.Has(name) {
+		if !a.Header.Has(name.canonical) {
 			continue
 		}
-		v := strings.TrimSpace(a.Header.Get(name))
-		if name == "message-id" {
+		v := strings.TrimSpace(a.Header.Get(name.canonical))
+		if name.lower == "message-id" {
 			v = messageID(v)
 		}
-		if m.Headers == nil {
-			m.Headers = make(map[string]string, len(names))
-		}
-		m.Headers[name] = clip(v, maxText)
+		b.headers = append(b.headers, HeaderField{name.lower, clip(v, maxText)})
 	}
-	return m
+	return b.headers
 }
 
 // messageID returns what the first pair of angle brackets holds: around it may
@@ -159,65 +162,51 @@ func messageID(v string) string {
 	}
 }
 
-// deliveryStatus is the part that does not depend on a connection.
-func deliveryStatus(a *delivery.Attempt) DeliveryStatus {
-	s := DeliveryStatus{
-		AttemptNo:    max(a.Number, 0),
-		EnhancedCode: enhancedCode(a.Enhanced),
-		Message:      clip(a.Message, maxText),
-		Description:  clip(a.Description, maxText),
-		UTF8:         a.UTF8,
-		Hosts:        hosts(a.Hosts),
-	}
+// result fills in what does not depend on a connection.
+func (b *Builder) result(a *delivery.Attempt) {
+	s := &b.document.DeliveryStatus
+	s.AttemptNo = max(a.Number, 0)
 	if 100 <= a.Code && a.Code <= 999 {
 		s.Code = a.Code
 	}
+	s.EnhancedCode = enhancedCode(a.Enhanced)
+	s.Message = clip(a.Message, maxText)
+	s.Description = clip(a.Description, maxText)
+	s.UTF8 = a.UTF8
 	if a.Fallback != "" {
 		s.TLSFallback = known(a.Fallback)
 	}
-	return s
+	s.Hosts = b.givenUp(a.Hosts)
 }
 
-func enhancedCode(e [3]int) string {
-	if e == [3]int{} {
-		return ""
-	}
-	b := make([]byte, 0, 11)
+func enhancedCode(e [3]int) (code EnhancedCode) {
 	for i, n := range e {
 		// RFC 3463, section 2: one digit, then one to three each.
 		if n < 0 || n > 999 {
-			return ""
+			return EnhancedCode{}
 		}
-		if i > 0 {
-			b = append(b, '.')
-		}
-		b = strconv.AppendInt(b, int64(n), 10)
+		code[i] = uint16(n)
 	}
-	return string(b)
+	return code
 }
 
-func hosts(failures []delivery.HostFailure) []Host {
-	if len(failures) == 0 {
-		return nil
-	}
-	failures = failures[:min(len(failures), maxHosts)]
-	out := make([]Host, 0, len(failures))
-	for _, f := range failures {
-		out = append(out, Host{
+func (b *Builder) givenUp(failures []delivery.HostFailure) []Host {
+	for _, f := range failures[:min(len(failures), maxHosts)] {
+		b.hosts = append(b.hosts, Host{
 			MXHost:  clip(f.Host, maxWord),
 			MXIP:    address(f.IP),
 			Reason:  known(f.Reason),
 			Message: clip(f.Text, maxText),
 		})
 	}
-	return out
+	return b.hosts
 }
 
-func tlsPolicy(a *delivery.Attempt) *TLSPolicy {
+func (b *Builder) tlsPolicy(a *delivery.Attempt) *TLSPolicy {
 	if a.Settings == nil && a.Plan == nil {
 		return nil
 	}
-	p := &TLSPolicy{}
+	p := &b.policy
 	if s := a.Settings; s != nil {
 		p.RequireTLS = boolean(s.RequireTLS)
 		p.SkipVerification = boolean(s.SkipVerification)
@@ -231,21 +220,9 @@ func tlsPolicy(a *delivery.Attempt) *TLSPolicy {
 	return p
 }
 
-func address(ip netip.Addr) string {
-	if !ip.IsValid() {
-		return ""
-	}
-	return ip.Unmap().WithZone("").String()
-}
-
-// seconds has three decimals and no exponent; a value that no clock can have
-// measured counts as unknown.
-func seconds(s float64) json.Number {
-	if math.IsNaN(s) || s < 0 || s > 1e9 {
-		return ""
-	}
-	return json.Number(strconv.FormatFloat(s, 'f', 3, 64))
-}
+// address is written without a zone, which means something on this machine
+// only. The zero address is unknown.
+func address(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 
 // boolean gives a pointer that omitempty takes for set, without allocating.
 func boolean(b bool) *bool {

@@ -2,29 +2,30 @@ package status
 
 import (
 	"crypto/tls"
-	"encoding/hex"
 	"fmt"
 	"strings"
-	"time"
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/tlsplan"
 )
 
-// describe fills in what belongs to the connection on which the result fell.
-func (s *DeliveryStatus) describe(c *delivery.Connection) {
+// connection fills in what belongs to the connection on which the result fell.
+func (b *Builder) connection(c *delivery.Connection) {
+	s := &b.document.DeliveryStatus
 	o := &c.Outcome
 	s.MXHost = clip(c.Host, maxWord)
 	s.MXIP = address(c.IP)
 	if 0 < c.Port && c.Port <= 65535 {
 		s.MXPort = c.Port
 	}
-	s.SessionSeconds = seconds(c.Seconds)
+	if b.seconds = Seconds(c.Seconds); b.seconds.known() {
+		s.SessionSeconds = &b.seconds
+	}
 	s.ConnectionReused = boolean(c.Reused)
 	s.TLS = boolean(o.TLS)
 	s.Verification = verification(*o)
 	s.CertificateVerified = boolean(s.Verification != tlsplan.VerifiedNone)
-	s.Certificate = certificate(o.Certificate)
+	s.Certificate = b.shown(o.Certificate)
 	if !o.TLS {
 		return
 	}
@@ -56,16 +57,17 @@ func verificationError(p *tlsplan.Problem) string {
 	return clip(known.String(), maxText)
 }
 
-func certificate(c *tlsplan.Certificate) *Certificate {
+func (b *Builder) shown(c *tlsplan.Certificate) *Certificate {
 	if c == nil {
 		return nil
 	}
-	return &Certificate{
+	b.certificate = Certificate{
 		Subject:  clip(c.Subject, maxWord),
 		Issuer:   clip(c.Issuer, maxWord),
-		NotAfter: c.NotAfter.UTC().Format(time.RFC3339),
-		SHA256:   hex.EncodeToString(c.SHA256[:]),
+		NotAfter: Moment(c.NotAfter.Unix()),
+		SHA256:   c.SHA256,
 	}
+	return &b.certificate
 }
 
 // versionName is the name of a TLS version, its number in hexadecimal if it has

@@ -1,7 +1,7 @@
 package status
 
 import (
-	"encoding/json"
+	"net/netip"
 
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
@@ -25,8 +25,8 @@ const (
 // not known; no value stands in for "unknown".
 type Document struct {
 	Event           string         `json:"event"`
-	ID              string         `json:"id"`
-	Timestamp       json.Number    `json:"timestamp"` // Unix seconds, six decimals
+	ID              ID             `json:"id"`
+	Timestamp       Timestamp      `json:"timestamp"`
 	LogLevel        string         `json:"log-level"`
 	Severity        string         `json:"severity,omitempty"` // failed only
 	Reason          tlsplan.Reason `json:"reason,omitempty"`   // failed only
@@ -42,17 +42,17 @@ type Document struct {
 // Envelope is what was said in MAIL and RCPT. An empty Sender is the null
 // sender, not an unknown one.
 type Envelope struct {
-	Sender    string `json:"sender"`
-	Targets   string `json:"targets"`
-	Transport string `json:"transport"`
-	SendingIP string `json:"sending-ip,omitempty"`
+	Sender    string     `json:"sender"`
+	Targets   string     `json:"targets"`
+	Transport string     `json:"transport"`
+	SendingIP netip.Addr `json:"sending-ip,omitzero"`
 }
 
 // Message is what the document tells of the message: the configured header
 // fields under lower-case names, and the octets of header and body.
 type Message struct {
-	Headers map[string]string `json:"headers,omitempty"`
-	Size    int64             `json:"size,omitempty"`
+	Headers Headers `json:"headers,omitempty"`
+	Size    int64   `json:"size,omitempty"`
 }
 
 // DeliveryStatus is how it went. TLS and the fields that belong to the
@@ -61,14 +61,14 @@ type DeliveryStatus struct {
 	TLS                 *bool                `json:"tls,omitempty"`
 	CertificateVerified *bool                `json:"certificate-verified,omitempty"`
 	MXHost              string               `json:"mx-host,omitempty"`
-	MXIP                string               `json:"mx-ip,omitempty"`
+	MXIP                netip.Addr           `json:"mx-ip,omitzero"`
 	MXPort              int                  `json:"mx-port,omitempty"`
 	AttemptNo           int                  `json:"attempt-no,omitempty"`
 	Code                int                  `json:"code,omitempty"`
-	EnhancedCode        string               `json:"enhanced-code,omitempty"`
+	EnhancedCode        EnhancedCode         `json:"enhanced-code,omitzero"`
 	Message             string               `json:"message"`
 	Description         string               `json:"description"`
-	SessionSeconds      json.Number          `json:"session-seconds,omitempty"` // three decimals
+	SessionSeconds      *Seconds             `json:"session-seconds,omitempty"`
 	UTF8                bool                 `json:"utf8"`
 	TLSVersion          string               `json:"tls-version,omitempty"`
 	TLSCipher           string               `json:"tls-cipher,omitempty"`
@@ -85,14 +85,14 @@ type DeliveryStatus struct {
 type Certificate struct {
 	Subject  string `json:"subject"`
 	Issuer   string `json:"issuer"`
-	NotAfter string `json:"not-after"` // RFC 3339, UTC
-	SHA256   string `json:"sha256"`    // of the DER encoding, hexadecimal
+	NotAfter Moment `json:"not-after"`
+	SHA256   Digest `json:"sha256"` // of the DER encoding
 }
 
 // Host is one host or address that was given up on the way.
 type Host struct {
 	MXHost  string         `json:"mx-host,omitempty"`
-	MXIP    string         `json:"mx-ip,omitempty"`
+	MXIP    netip.Addr     `json:"mx-ip,omitzero"`
 	Reason  tlsplan.Reason `json:"reason"`
 	Message string         `json:"message"`
 }

@@ -1,109 +1,131 @@
 package status
 
 import (
-	"bytes"
-	"encoding/json"
-	"strings"
+	"encoding/hex"
+	"net/netip"
+	"strconv"
 	"sync"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"tlscontrol/internal/delivery"
 )
 
-// maxKept is the size up to which buffers are kept for the next document; a
-// usual line has one to two KiB.
-const maxKept = 64 << 10
-
 // Append appends the document of one attempt to dst: one line with its
 // newline, whatever the strings in it hold.
 func Append(dst []byte, a *delivery.Attempt, opts Options) []byte {
-	e := encoders.Get().(*encoder)
-	defer e.release()
-	// A Document holds nothing that cannot be encoded; if that ever changes,
-	// a panic is seen (observers are recovered), a missing line is not.
-	if err := e.json.Encode(Build(a, opts)); err != nil {
-		panic("status: " + err.Error())
-	}
-	return appendPrintable(dst, e.buf.Bytes())
+	b := builders.Get().(*Builder)
+	defer b.release()
+	return append(b.Build(a, opts).append(dst), '\n')
 }
 
-// encoder is a buffer and the json.Encoder that writes to it.
-type encoder struct {
-	buf  bytes.Buffer
-	json *json.Encoder
+var builders = sync.Pool{New: func() any { return new(Builder) }}
+
+// release lets go of the attempt, which would else be kept in memory.
+func (b *Builder) release() {
+	b.reset()
+	builders.Put(b)
 }
 
-var encoders = sync.Pool{New: func() any {
-	e := new(encoder)
-	e.json = json.NewEncoder(&e.buf)
-	// A log is not HTML: "<" stays readable.
-	e.json.SetEscapeHTML(false)
-	return e
-}}
+// encoder writes the fields of a document by hand, without reflection: a
+// document is written for every recipient, and encoding/json took longer for
+// it than the delivery for its commands. It has one method for each type that
+// occurs; opt... leave a field out that is unknown. The document in the order
+// of its fields is in encode_document.go.
+type encoder struct{ b []byte }
 
-func (e *encoder) release() {
-	if e.buf.Cap() > maxKept {
-		return
+func (e *encoder) begin()      { e.b = append(e.b, '{') }
+func (e *encoder) end()        { e.b = append(e.b, '}') }
+func (e *encoder) beginArray() { e.b = append(e.b, '[') }
+func (e *encoder) endArray()   { e.b = append(e.b, ']') }
+
+// comma separates what follows from what stands before it, if it is not the
+// first in its object or array. A value never ends with an opening bracket.
+func (e *encoder) comma() {
+	if last := e.b[len(e.b)-1]; last != '{' && last != '[' {
+		e.b = append(e.b, ',')
 	}
-	e.buf.Reset()
-	encoders.Put(e)
 }
 
-// appendPrintable copies a line of JSON and escapes what encoding/json lets
-// through although it does not print: DEL, the C1 controls (terminals obey
-// them, some line splitters take NEL for a newline), direction marks, line
-// and paragraph separators. Such characters occur inside strings only, so the
-// meaning of the JSON does not change.
-func appendPrintable(dst, line []byte) []byte {
-	done := 0
-	for i := 0; i < len(line); {
-		if c := line[i]; c < utf8.RuneSelf && c != 0x7f {
-			i++
-			continue
-		}
-		r, n := utf8.DecodeRune(line[i:])
-		if !unicode.IsPrint(r) {
-			dst = append(dst, line[done:i]...)
-			dst = appendEscape(dst, r)
-			done = i + n
-		}
-		i += n
-	}
-	return append(dst, line[done:]...)
+// key begins a field. name needs no escaping.
+func (e *encoder) key(name string) {
+	e.comma()
+	b := append(e.b, '"')
+	b = append(b, name...)
+	e.b = append(b, '"', ':')
 }
 
-// appendEscape appends \uXXXX, twice for what needs two (RFC 8259, section 7).
-func appendEscape(dst []byte, r rune) []byte {
-	if r > 0xffff {
-		high, low := utf16.EncodeRune(r)
-		return appendEscape(appendEscape(dst, high), low)
-	}
-	const digits = "0123456789abcdef"
-	return append(dst, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
+func (e *encoder) text(name, v string) {
+	e.key(name)
+	e.b = appendString(e.b, v)
 }
 
-// clip makes s valid UTF-8 of at most limit octets, cut between characters.
-func clip(s string, limit int) string {
-	if len(s) <= limit && utf8.ValidString(s) {
-		return s
+func (e *encoder) optText(name, v string) {
+	if v != "" {
+		e.text(name, v)
 	}
-	// Cut twice: before, so that the work is bounded, and after, because a
-	// replacement is longer than the octet it replaces.
-	return cut(strings.ToValidUTF8(cut(s, limit), string(utf8.RuneError)), limit)
 }
 
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
+func (e *encoder) optInt(name string, v int64) {
+	if v != 0 {
+		e.key(name)
+		e.b = strconv.AppendInt(e.b, v, 10)
 	}
-	end := limit
-	for back := 1; back < utf8.UTFMax && back <= limit; back++ {
-		if utf8.RuneStart(s[end]) {
-			break
-		}
-		end--
+}
+
+func (e *encoder) bool(name string, v bool) {
+	e.key(name)
+	e.b = strconv.AppendBool(e.b, v)
+}
+
+func (e *encoder) optBool(name string, v *bool) {
+	if v != nil {
+		e.bool(name, *v)
 	}
-	return s[:end]
+}
+
+func (e *encoder) hex(name string, v []byte) {
+	e.key(name)
+	e.b = append(e.b, '"')
+	e.b = hex.AppendEncode(e.b, v)
+	e.b = append(e.b, '"')
+}
+
+func (e *encoder) timestamp(name string, v Timestamp) {
+	e.key(name)
+	e.b = v.append(e.b)
+}
+
+func (e *encoder) moment(name string, v Moment) {
+	e.key(name)
+	e.b = append(e.b, '"')
+	e.b = v.append(e.b)
+	e.b = append(e.b, '"')
+}
+
+func (e *encoder) optSeconds(name string, v *Seconds) {
+	if v != nil {
+		e.key(name)
+		e.b = v.append(e.b)
+	}
+}
+
+func (e *encoder) optCode(name string, v EnhancedCode) {
+	if v != (EnhancedCode{}) {
+		e.key(name)
+		e.b = append(e.b, '"')
+		e.b = v.append(e.b)
+		e.b = append(e.b, '"')
+	}
+}
+
+func (e *encoder) optAddress(name string, v netip.Addr) {
+	switch {
+	case !v.IsValid():
+	case v.Zone() != "": // may hold anything
+		e.text(name, v.String())
+	default:
+		e.key(name)
+		e.b = append(e.b, '"')
+		e.b = v.AppendTo(e.b)
+		e.b = append(e.b, '"')
+	}
 }

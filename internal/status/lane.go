@@ -31,14 +31,15 @@ type lane struct {
 
 	mu     sync.Mutex
 	work   sync.Cond     // there is something to do
-	next   *batch        // what is written next
+	next   batch         // what is written next
 	spare  []byte        // a buffer for the batch after that
 	late   bool          // somebody waited in vain since the last write began
 	reopen chan struct{} // closed when a requested Reopen is done; nil if none is
 	closed bool
 }
 
-// batch is some lines that are written together.
+// batch is some lines that are written together. All who wait for one share a
+// channel: it is the only thing that is made anew for each batch.
 type batch struct {
 	lines []byte
 	done  chan struct{} // closed when they are written, or lost
@@ -46,15 +47,15 @@ type batch struct {
 
 // ticket is what put gives to whoever hands in a line.
 type ticket struct {
-	batch *batch // to wait for; nil if there is nothing to wait for
-	taken bool   // the line is in the batch
-	err   error  // why there is neither
+	done  chan struct{} // of the batch to wait for; nil if there is none
+	taken bool          // the line is in the batch
+	err   error         // why there is neither
 }
 
 func startLane(out Output, lost func(Output, int, error), failed func(Output, string, error)) *lane {
 	l := &lane{out: out, lost: lost, failed: failed, ended: make(chan struct{})}
 	l.work.L = &l.mu
-	l.next = &batch{done: make(chan struct{})}
+	l.next.done = make(chan struct{})
 	go l.run()
 	return l
 }
@@ -70,21 +71,21 @@ func (l *lane) put(line []byte) ticket {
 	case full && l.late:
 		return ticket{err: errFull}
 	case full:
-		return ticket{batch: l.next}
+		return ticket{done: l.next.done}
 	}
 	l.next.lines = append(l.next.lines, line...)
 	l.work.Signal()
 	if l.late {
 		return ticket{taken: true}
 	}
-	return ticket{batch: l.next, taken: true}
+	return ticket{done: l.next.done, taken: true}
 }
 
 // finish waits until the line of the ticket is written, as long as p lasts.
 func (l *lane) finish(t ticket, line []byte, p *patience) {
-	for t.batch != nil {
-		if !p.wait(t.batch.done) {
-			l.giveUp(t.batch)
+	for t.done != nil {
+		if !p.wait(t.done) {
+			l.giveUp(t.done)
 			break
 		}
 		if t.taken {
@@ -101,12 +102,12 @@ func (l *lane) finish(t ticket, line []byte, p *patience) {
 	l.lost(l.out, 1, t.err)
 }
 
-// giveUp notes that the lane is late, unless b was written just now.
-func (l *lane) giveUp(b *batch) {
+// giveUp notes that the lane is late, unless the batch was written just now.
+func (l *lane) giveUp(done <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-b.done:
+	case <-done:
 	default:
 		l.late = true
 	}
@@ -139,7 +140,7 @@ func (l *lane) run() {
 	defer close(l.ended)
 	for {
 		b, reopen, closed := l.take()
-		if b != nil {
+		if len(b.lines) > 0 {
 			l.write(b)
 		}
 		if reopen != nil {
@@ -148,7 +149,7 @@ func (l *lane) run() {
 			}
 			close(reopen)
 		}
-		if closed && b == nil {
+		if closed && len(b.lines) == 0 {
 			if err := protect(l.out.Close); err != nil && !errors.Is(err, os.ErrClosed) {
 				l.failed(l.out, "cannot close", err)
 			}
@@ -158,7 +159,7 @@ func (l *lane) run() {
 }
 
 // take waits for something to do.
-func (l *lane) take() (b *batch, reopen chan struct{}, closed bool) {
+func (l *lane) take() (b batch, reopen chan struct{}, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.next.lines) == 0 && l.reopen == nil && !l.closed {
@@ -166,14 +167,14 @@ func (l *lane) take() (b *batch, reopen chan struct{}, closed bool) {
 	}
 	if len(l.next.lines) > 0 {
 		b = l.next
-		l.next = &batch{lines: l.spare, done: make(chan struct{})}
+		l.next = batch{lines: l.spare, done: make(chan struct{})}
 		l.spare = nil
 	}
 	reopen, l.reopen = l.reopen, nil
 	return b, reopen, l.closed
 }
 
-func (l *lane) write(b *batch) {
+func (l *lane) write(b batch) {
 	var n int
 	err := protect(func() (err error) {
 		n, err = l.out.Write(b.lines)

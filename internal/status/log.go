@@ -3,7 +3,6 @@ package status
 import (
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +36,7 @@ type Log struct {
 	opts     Options
 	lanes    []*lane
 	reporter *reporter
+	patience sync.Pool // of *patience
 
 	close    sync.Once
 	closeErr error
@@ -47,9 +47,10 @@ var _ delivery.Observer = (*Log)(nil)
 // NewLog starts a log. Close ends it.
 func NewLog(c Config) *Log {
 	l := &Log{
-		opts:     Options{Headers: slices.Clone(c.Headers), Rand: c.Rand},
+		opts:     Options{Headers: HeaderNames(c.Headers...), Rand: c.Rand},
 		reporter: startReporter(c.OnError, c.Report),
 	}
+	l.patience.New = func() any { return &patience{limit: maxPatience} }
 	for _, out := range c.Outputs {
 		l.lanes = append(l.lanes, startLane(out, l.reporter.lost, l.reporter.failed))
 	}
@@ -58,6 +59,10 @@ func NewLog(c Config) *Log {
 
 // lines holds buffers for lines on their way to the lanes.
 var lines = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept is the size up to which such a buffer is kept; a usual line has one
+// to two KiB.
+const maxKept = 64 << 10
 
 // Concluded writes the document of a to all outputs. It returns when they
 // have it, or after a second if one of them does not take it.
@@ -82,11 +87,12 @@ func (l *Log) write(line []byte) {
 	for _, lane := range l.lanes {
 		tickets = append(tickets, lane.put(line))
 	}
-	p := patience{limit: maxPatience}
-	defer p.stop()
+	p := l.patience.Get().(*patience)
 	for i, lane := range l.lanes {
-		lane.finish(tickets[i], line, &p)
+		lane.finish(tickets[i], line, p)
 	}
+	p.stop()
+	l.patience.Put(p)
 }
 
 // Connected, Troubled and PoolChanged make Log a delivery.Observer; a
@@ -150,11 +156,12 @@ func (l *Log) closeOnce() error {
 }
 
 // patience is a time limit shared by several waits. It begins with the first
-// of them that is not over at once.
+// of them that is not over at once. After stop it can be used again.
 type patience struct {
-	limit time.Duration
-	timer *time.Timer
-	over  bool
+	limit   time.Duration
+	timer   *time.Timer // kept for the next time
+	running bool
+	over    bool
 }
 
 // wait reports whether done was closed in time.
@@ -167,9 +174,7 @@ func (p *patience) wait(done <-chan struct{}) bool {
 	if p.over {
 		return false
 	}
-	if p.timer == nil {
-		p.timer = time.NewTimer(p.limit)
-	}
+	p.start()
 	select {
 	case <-done:
 		return true
@@ -179,8 +184,22 @@ func (p *patience) wait(done <-chan struct{}) bool {
 	}
 }
 
+func (p *patience) start() {
+	switch {
+	case p.running:
+	case p.timer == nil:
+		p.timer = time.NewTimer(p.limit)
+	default:
+		p.timer.Reset(p.limit)
+	}
+	p.running = true
+}
+
+// stop ends the limit. No tick of it is left for whoever uses p next: since Go
+// 1.23 a timer that is stopped or reset delivers none.
 func (p *patience) stop() {
-	if p.timer != nil {
+	if p.running {
 		p.timer.Stop()
 	}
+	p.running, p.over = false, false
 }

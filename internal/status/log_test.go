@@ -379,22 +379,3 @@ func (panicking) Write([]byte) (int, error) { panic("write") }
 func (panicking) Reopen() error             { panic("reopen") }
 func (panicking) Close() error              { panic("close") }
 func (panicking) String() string            { return "panicking" }
-
-func BenchmarkLog(b *testing.B) {
-	out, err := OpenFile(b.TempDir() + "/log")
-	if err != nil {
-		b.Fatal(err)
-	}
-	l := NewLog(Config{Outputs: []Output{out}, Headers: []string{"message-id"}})
-	a := deliveredVerified()
-	b.ReportAllocs()
-	b.SetParallelism(50) // deliveries at a time
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			l.Concluded(a, 0)
-		}
-	})
-	if err := l.Close(); err != nil {
-		b.Fatal(err)
-	}
-}

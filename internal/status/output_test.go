@@ -404,7 +404,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := map[string]bool{}
+	ids := map[ID]bool{}
 	for _, f := range files {
 		for line := range strings.Lines(read(t, f)) {
 			var d Document
