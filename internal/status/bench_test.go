@@ -51,8 +51,8 @@ func BenchmarkConcluded(b *testing.B) {
 	}
 }
 
-// BenchmarkWrite is the part of BenchmarkConcluded that no code of ours can
-// save: the system call, one for each line.
+// BenchmarkWrite is what a line costs that is written alone: the system call.
+// BenchmarkConcluded pays it once for all lines that are written together.
 func BenchmarkWrite(b *testing.B) {
 	out, err := OpenFile(filepath.Join(b.TempDir(), "log"))
 	if err != nil {

@@ -4,8 +4,9 @@
 //
 // An attempt becomes a line in three steps:
 //
-//  1. Build turns the delivery.Attempt into a Document. What is unknown is left
-//     out. Every string that comes from outside is made valid UTF-8 and cut.
+//  1. A Builder turns the delivery.Attempt into a Document. What is unknown is
+//     left out. Every string that comes from outside is made valid UTF-8 and
+//     cut.
 //  2. Append encodes the document. Whatever does not print is escaped, so no
 //     text of a remote side can break the line, forge a field, or talk to the
 //     terminal of whoever reads the log.
@@ -20,6 +21,13 @@
 // nobody waits until it moves again. Lines that are waiting together are
 // written together. What finds no room, or cannot be written, is lost and
 // counted; the first loss is reported at once, later ones once a minute.
+//
+// A document is written for every recipient of a busy relay: steps 1 and 2
+// allocate nothing in the usual case, step 3 one channel for all lines that are
+// written together. bench_test.go has the benchmarks.
+//
+// A new field of the document is declared in document.go, filled in by Build,
+// written in encode_document.go, and described in the two files named below.
 //
 // The document is described in docs/delivery-log.md and, for machines, in
 // docs/delivery-status.schema.json.

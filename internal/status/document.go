@@ -21,8 +21,11 @@ const (
 )
 
 // Document is one delivery-status document. The fields stand in the order in
-// which they are written. A pointer or an omitempty field that is not set was
-// not known; no value stands in for "unknown".
+// which they are written. A pointer, or a field with omitempty or omitzero, that
+// is not set was not known; no value stands in for "unknown".
+//
+// encoding/json reads it by the tags. It is written by encode_document.go, where
+// each field has its line in the same place.
 type Document struct {
 	Event           string         `json:"event"`
 	ID              ID             `json:"id"`

@@ -6,7 +6,7 @@ package status
 
 // append appends the document without a newline.
 func (d *Document) append(dst []byte) []byte {
-	e := encoder{dst}
+	e := encoder{b: dst}
 	d.encode(&e)
 	return e.b
 }

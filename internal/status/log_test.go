@@ -276,6 +276,36 @@ func TestReportOnceAMinute(t *testing.T) {
 	})
 }
 
+// TestPatienceAgain: a limit that is used again lasts as long as a new one,
+// whatever became of it before.
+func TestPatienceAgain(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	close(done)
+	for _, c := range []struct {
+		name   string
+		before func(p *patience)
+	}{
+		{"it ran out", func(p *patience) { p.wait(make(chan struct{})) }},
+		{"it ran out unseen", func(p *patience) { p.start(); time.Sleep(2 * maxPatience) }},
+		{"it had begun", func(p *patience) { p.start(); time.Sleep(maxPatience / 2) }},
+		{"it had not begun", func(p *patience) { p.wait(done) }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &patience{limit: maxPatience}
+			c.before(p)
+			p.stop()
+			start := time.Now()
+			if p.wait(make(chan struct{})) || time.Since(start) != maxPatience {
+				t.Errorf("%s: waited %v, want %v", c.name, time.Since(start), maxPatience)
+			}
+			if !p.wait(done) {
+				t.Errorf("%s: what is done counts as late", c.name)
+			}
+		})
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
