@@ -74,13 +74,13 @@ func ask(ctx context.Context, server *server, name string, qtype uint16) (*dns.M
 
 // exchangeOnce sends a query and waits for the reply to it.
 func exchangeOnce(ctx context.Context, network string, server *server, query *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
 	if network == "udp" && server.line != nil {
 		if reply, err := server.line.exchange(ctx, query); err != errBusy {
 			return reply, err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
 	var dialer net.Dialer
 	bare, err := dialer.DialContext(ctx, network, server.address)
 	if err != nil {

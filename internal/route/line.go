@@ -59,6 +59,8 @@ func (l *line) exchange(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	if _, err := conn.Write(packet); err != nil {
 		return nil, err
 	}
+	limit := time.NewTimer(tryTimeout)
+	defer limit.Stop()
 	select {
 	case h := <-answered:
 		if h.err != nil {
@@ -67,6 +69,8 @@ func (l *line) exchange(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 		return h.reply, answers(h.reply, query)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-limit.C:
+		return nil, context.DeadlineExceeded
 	}
 }
 

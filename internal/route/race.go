@@ -48,7 +48,7 @@ type try struct {
 // exchange asks one question until a server answers it. Errors are of kind
 // Temporary: silence, refusals and nonsense say nothing about the name.
 func (r *Resolver) exchange(ctx context.Context, q question) (answer, *Error) {
-	failure := q.failed(errors.New("no resolver configured"))
+	var last try
 	order := r.order()
 	m := race{
 		r: r, question: q, plan: slices.Repeat(order, rounds), fresh: len(order),
@@ -62,24 +62,36 @@ func (r *Resolver) exchange(ctx context.Context, q question) (answer, *Error) {
 	for len(m.waiting) > 0 {
 		select {
 		case t := <-m.finished: // Also when ctx ends, which ends the tries.
-			failure.Server, failure.Rcode, failure.Err = t.server.address, "", t.err
 			if ctx.Err() != nil {
-				failure.Err = context.Cause(ctx)
-				return answer{}, failure
+				t.err = context.Cause(ctx)
+				return answer{}, t.failure(q)
 			}
 			if t.usable() {
 				return m.won(t), nil
 			}
-			if t.err == nil {
-				failure.Rcode = rcodeText(t.reply.Rcode)
-			}
+			last = t
 			m.lost(t)
 			m.next(tries)
 		case <-m.hedge.C:
 			m.accompany(tries)
 		}
 	}
-	return answer{}, failure
+	return answer{}, last.failure(q)
+}
+
+// failure is what is told of a question whose last try was t.
+func (t try) failure(q question) *Error {
+	switch {
+	case t.server == nil:
+		return q.failed(errors.New("no resolver configured"))
+	case t.err != nil:
+		failure := q.failed(t.err)
+		failure.Server = t.server.address
+		return failure
+	}
+	failure := q.failed(nil)
+	failure.Server, failure.Rcode = t.server.address, rcodeText(t.reply.Rcode)
+	return failure
 }
 
 // ask puts the question to one server; the result comes over m.finished.
