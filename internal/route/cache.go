@@ -43,13 +43,16 @@ type entry struct {
 
 // entryBytes is about what an entry costs without names and lists, measured: the
 // list element, the slot in the map, rounding.
-const entryBytes = 300
+const entryBytes = 330
 
 // size is about what an entry costs.
 func (e *entry) size(q question) int {
 	size := entryBytes + len(q.name) + 24*len(e.ips)
 	for i := range e.hosts {
 		size += 40 + len(e.hosts[i].Name)
+	}
+	for _, text := range e.texts {
+		size += 16 + len(text)
 	}
 	if e.name != q.name {
 		size += len(e.name)

@@ -9,6 +9,8 @@
 //     the list, so that mail does not run in circles.
 //  3. Resolver.Addresses yields the addresses of one host.
 //
+// Resolver.TXT reads what a domain publishes about its mail in TXT records.
+//
 // Two things decide whether mail is bounced, kept or weakened, and both are
 // settled here. First, an *Error tells what is known not to exist (NotFound,
 // NullMX) from what could not be found out (Temporary) or is a mistake of the

@@ -36,11 +36,11 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Error is the failure of a lookup. Every error of Route and Addresses is one.
+// Error is the failure of a lookup. Every error of a Resolver is one.
 type Error struct {
 	Kind   Kind
 	Name   string // what was looked up
-	Type   string // "MX" or "A/AAAA"
+	Type   string // "MX", "A/AAAA" or "TXT"
 	Rcode  string // response code as "SERVFAIL", "" if there was no response
 	Server string // the resolver that spoke last, "" if none was asked
 	Err    error  // detail, nil if Kind and Rcode say it all

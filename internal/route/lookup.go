@@ -19,6 +19,7 @@ const maxAliases = 8
 type finding struct {
 	hosts     []Host       // of MX records, in order of preference
 	ips       []netip.Addr // of A and AAAA records
+	texts     []string     // of TXT records
 	name      string       // where they are: the name asked, or what it is an alias of
 	server    string
 	exists    bool // false: name does not exist
@@ -36,6 +37,8 @@ func (f *finding) read(records []dns.RR, qtype uint16) {
 		f.hosts = inOrder(f.hosts)
 	case dns.TypeA, dns.TypeAAAA:
 		f.ips = usable(records)
+	case dns.TypeTXT:
+		f.texts = textsOf(records)
 	}
 }
 
