@@ -13,6 +13,8 @@
 //     told by a Behaviour, at one named step of the dialogue. It records what
 //     arrived in clear and what arrived under TLS, byte by byte, which is how a
 //     test proves that a message never touched a socket in clear.
+//   - STS is an HTTPS host of MTA-STS policies, which answers as each domain's
+//     STSPage says and records what it was asked.
 //   - NewMXs puts several MX hosts on different loopback addresses and one
 //     common port, as MX hosts are in the world.
 //
