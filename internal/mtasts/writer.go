@@ -1,0 +1,154 @@
+package mtasts
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+const (
+	// maxWaiting bounds the changes that wait for the disk. What is lost when it is
+	// stuck is written at the next refresh.
+	maxWaiting = 256
+	// drainTimeout is how long close waits for the disk.
+	drainTimeout = 3 * time.Second
+	// complainEvery is how often trouble with the disk is logged.
+	complainEvery = 10 * time.Minute
+)
+
+// writer keeps the files, in a goroutine of its own: nobody waits for a disk.
+type writer struct {
+	dir  string
+	log  *slog.Logger
+	jobs chan job
+	done chan struct{}
+
+	mu       sync.Mutex
+	closed   bool
+	told     time.Time // when trouble was last logged
+	silenced int       // troubles since
+}
+
+// job is a file to be written, or to be removed where there is no text.
+type job struct {
+	name string
+	text []byte
+}
+
+// startWriter starts a writer for the directory of Config.
+func startWriter(dir string, log *slog.Logger) *writer {
+	w := &writer{
+		dir: filepath.Join(dir, subdirectory), log: log,
+		jobs: make(chan job, maxWaiting), done: make(chan struct{}),
+	}
+	go w.work()
+	return w
+}
+
+// save has a policy written.
+func (w *writer) save(domain string, p *Policy, used time.Time) {
+	text, err := encode(domain, p, used)
+	if err != nil {
+		w.complain(err)
+		return
+	}
+	w.put(job{domain + suffix, text})
+}
+
+// remove has the files of domains removed.
+func (w *writer) remove(domains []string) {
+	for _, domain := range domains {
+		w.put(job{name: domain + suffix})
+	}
+}
+
+// put leaves a job, or drops it if too many wait. A file that should be gone is
+// removed when it is read again: it has expired, or there are too many.
+func (w *writer) put(j job) {
+	if !w.queued(j) {
+		w.complain(errors.New("too many changes wait for the disk"))
+	}
+}
+
+func (w *writer) queued(j job) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return true // What happens now is after the end.
+	}
+	select {
+	case w.jobs <- j:
+		return true
+	default:
+		return false
+	}
+}
+
+// work does the jobs until there are no more.
+func (w *writer) work() {
+	defer close(w.done)
+	for j := range w.jobs {
+		if err := w.do(j); err != nil {
+			w.complain(err)
+		}
+	}
+}
+
+func (w *writer) do(j job) (err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("internal error: %v", broken)
+		}
+	}()
+	if j.text != nil {
+		return writeFile(w.dir, j.name, j.text)
+	}
+	return w.discard(j.name)
+}
+
+// discard removes a file, which may be gone already.
+func (w *writer) discard(name string) error {
+	err := os.Remove(filepath.Join(w.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// complain logs trouble with the disk, not too often. It never is more: policies
+// are in memory.
+func (w *writer) complain(err error) {
+	w.mu.Lock()
+	if !w.told.IsZero() && time.Since(w.told) < complainEvery {
+		w.silenced++
+		w.mu.Unlock()
+		return
+	}
+	more := w.silenced
+	w.told, w.silenced = time.Now(), 0
+	w.mu.Unlock()
+	w.log.Warn("MTA-STS policies are not kept on disk as they should be; until this is mended, a restart forgets some",
+		"directory", w.dir, "error", printable(err.Error()), "more_since_last", more)
+}
+
+// close does what is waiting, for a moment: a disk may be stuck.
+func (w *writer) close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.jobs)
+	}
+	w.mu.Unlock()
+	timer := time.NewTimer(drainTimeout)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+		w.complain(errors.New("the disk does not answer"))
+	}
+}
