@@ -22,6 +22,8 @@ type Config struct {
 	// Dir is where policies outlive a restart; "": nowhere. A directory that cannot
 	// be read or written costs a log line.
 	Dir string
+	// ReadOnly leaves Dir as it is, for commands beside the server that owns it.
+	ReadOnly bool
 	// AllowPrivate admits policy hosts at addresses that are not on the Internet.
 	AllowPrivate bool
 	Log          *slog.Logger     // nil: nothing is logged
@@ -47,6 +49,7 @@ type Cache struct {
 	disk     *writer // nil without a directory
 
 	flights   singleflight.Group
+	patience  time.Duration // patience
 	places    chan struct{} // taken by fetches that somebody waits for
 	upkeeping sync.Mutex    // one round at a time
 
@@ -87,11 +90,11 @@ func New(cfg Config) (*Cache, error) {
 		log:    cfg.Log,
 		clock:  cfg.Now,
 		table:  newTable(maxPolicies, maxFailures, maxBytes),
-		places: make(chan struct{}, maxFetches),
+		places: make(chan struct{}, maxFetches), patience: patience,
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	if cfg.Dir != "" {
-		c.disk = startWriter(cfg.Dir, c.log)
+		c.disk = startWriter(cfg.Dir, cfg.ReadOnly, c.log)
 		c.load()
 	}
 	c.running.Go(c.keepUp)
@@ -191,15 +194,8 @@ var errSilent = errors.New("the TXT record could not be looked up a moment ago")
 // announced returns the id in the domain's TXT record, "" if it has none.
 func (c *Cache) announced(ctx context.Context, name string, known *entry) (id string, failure *Error) {
 	texts, err := c.resolver.TXT(ctx, recordPrefix+name)
-	var missing *route.Error
-	switch {
-	case err == nil:
-	case errors.As(err, &missing) && missing.Kind == route.NotFound:
-		return "", nil
-	case ctx.Err() != nil:
-		return "", &Error{Kind: Internal, Domain: name, Err: context.Cause(ctx)}
-	default:
-		return "", &Error{Kind: DNS, Domain: name, Err: err}
+	if err != nil {
+		return "", unanswered(ctx, name, err)
 	}
 	record, err := pick(texts)
 	switch {
@@ -223,6 +219,19 @@ func (c *Cache) announced(ctx context.Context, name string, known *entry) (id st
 		})
 	}
 	return id, nil
+}
+
+// unanswered is what it means that a TXT record could not be looked up: nothing,
+// if there is no such name.
+func unanswered(ctx context.Context, name string, err error) *Error {
+	var missing *route.Error
+	switch {
+	case errors.As(err, &missing) && missing.Kind == route.NotFound:
+		return nil
+	case ctx.Err() != nil:
+		return &Error{Kind: Internal, Domain: name, Err: context.Cause(ctx)}
+	}
+	return &Error{Kind: DNS, Domain: name, Err: err}
 }
 
 // fault is how the last fetch failed, if it did.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -237,8 +238,93 @@ func TestFailedFetchIsNotRepeatedAtOnce(t *testing.T) {
 	wantPolicy(t, c, "other.example", "mx.example.net")
 }
 
-// While a fetch hangs, mail to a domain with a valid policy is not asked to wait
-// for another, and not for DNS that was dead a moment ago.
+// Mail to a domain with a valid policy waits for a newer one for a moment only.
+func TestSlowHostHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.publish("example.net", "1", page("a.example.net"))
+	c := w.cache()
+	c.patience = time.Millisecond
+	wantPolicy(t, c, "example.net", "a.example.net")
+	hold := make(chan struct{})
+	slow := page("b.example.net")
+	slow.Hold = hold
+	w.publish("example.net", "2", slow)
+	w.pass(time.Hour)
+	r := wantPolicy(t, c, "example.net", "a.example.net")
+	wantKind(t, r, Internal)
+	if !errors.Is(r.Err, errSlow) {
+		t.Error(r.Err)
+	}
+	close(hold)
+	eventually(t, "the new policy is there", func() bool { return lookup(t, c, "example.net").Policy.ID == "2" })
+	w.wantFetches(2)
+}
+
+// Only so many fetches run at a time; the others wait for their turn.
+func TestFetchesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.cache()
+	c.places = make(chan struct{}, 2)
+	hold := make(chan struct{})
+	held := page("mx.example.net")
+	held.Hold = hold
+	const n = 10
+	results := make(chan Result, n)
+	for i := range n {
+		domain := fmt.Sprintf("d%d.example", i)
+		w.publish(domain, "1", held)
+		go func() { results <- c.Lookup(t.Context(), domain) }()
+	}
+	eventually(t, "two are asked for", func() bool { return len(w.host.Requests()) == 2 })
+	asked := func() (hosts int) {
+		for _, q := range w.dns.Queries() {
+			if strings.HasPrefix(q, "TXT ") {
+				hosts++
+			}
+		}
+		return hosts
+	}
+	eventually(t, "all have found their record", func() bool { return asked() == n })
+	if got := w.host.Handshakes(); got != 2 {
+		t.Errorf("%d connections", got)
+	}
+	close(hold)
+	for range n {
+		if r := <-results; r.Policy == nil {
+			t.Error(r.Err)
+		}
+	}
+}
+
+// The way of most mail: a known domain whose record the resolver remembers.
+func TestKnownDomainAllocatesLittle(t *testing.T) {
+	w := newWorld(t)
+	w.publish("example.net", "1", page("mx.example.net"))
+	resolver := &remembering{Resolver: w.resolver}
+	c := w.cache(func(cfg *Config) { cfg.Resolver = resolver })
+	wantPolicy(t, c, "example.net", "mx.example.net")
+	wantPolicy(t, c, "example.net", "mx.example.net")
+	if n := testing.AllocsPerRun(100, func() { c.Lookup(t.Context(), "example.net") }); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// remembering keeps the first answer.
+type remembering struct {
+	Resolver
+	texts []string
+}
+
+func (r *remembering) TXT(ctx context.Context, name string) (_ []string, err error) {
+	if r.texts == nil {
+		r.texts, err = r.Resolver.TXT(ctx, name)
+	}
+	return r.texts, err
+}
+
+// DNS that was dead a moment ago is not waited for again.
 func TestDNSTroubleIsNotAskedAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -284,3 +284,30 @@ func TestLongestDomain(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A command beside the server reads its policies and changes nothing.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	w.publish("example.net", "1", page("mx.example.net"))
+	w.publish("other.example", "1", page("mx.example.net"))
+	w.publish("short.example", "1", mailtest.STSPage{Body: body(Enforce, time.Hour, "mx.example.net")})
+	c := w.cache(in(dir))
+	wantPolicy(t, c, "example.net", "mx.example.net")
+	wantPolicy(t, c, "short.example", "mx.example.net")
+	c.Close()
+	if err := os.WriteFile(policyFile(dir, "bad.example"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(2 * time.Hour)
+	before := strings.Join(files(t, dir), " ")
+	c = w.cache(in(dir), func(cfg *Config) { cfg.ReadOnly = true })
+	wantPolicy(t, c, "example.net", "mx.example.net")
+	wantPolicy(t, c, "other.example", "mx.example.net")
+	w.wantFetches(3)
+	c.Close()
+	if after := strings.Join(files(t, dir), " "); after != before {
+		t.Errorf("before %s, after %s", before, after)
+	}
+}

@@ -56,7 +56,7 @@ type outcome struct {
 func (c *Cache) join(ctx context.Context, name, id string, held *Policy) (*Policy, *Error) {
 	if held != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, patience, errors.New("the policy host is slow; mail does not wait for it"))
+		ctx, cancel = context.WithTimeoutCause(ctx, c.patience, errSlow)
 		defer cancel()
 	}
 	flight := c.flights.DoChan(name, func() (any, error) { return c.fly(name, id, c.places), nil })
@@ -71,6 +71,9 @@ func (c *Cache) join(ctx context.Context, name, id string, held *Policy) (*Polic
 		return held, &Error{Kind: Internal, Domain: name, Err: context.Cause(ctx)}
 	}
 }
+
+// errSlow is why a newer policy is not waited for.
+var errSlow = errors.New("the policy host is slow, and mail does not wait for it")
 
 // fly fetches a policy for everybody who waits for it, and remembers it. It has a
 // deadline of its own: a caller who gives up takes nothing from the others.

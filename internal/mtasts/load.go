@@ -20,7 +20,10 @@ func (c *Cache) load() {
 	defer c.recovered("reading the cache")
 	// Here rather than with the first policy: the operator should hear of trouble
 	// at start.
-	err := os.MkdirAll(c.disk.dir, 0o700)
+	var err error
+	if !c.disk.readOnly {
+		err = os.MkdirAll(c.disk.dir, 0o700)
+	}
 	var entries []fs.DirEntry
 	if err == nil {
 		entries, err = os.ReadDir(c.disk.dir)
@@ -37,8 +40,7 @@ func (c *Cache) load() {
 	bad := 0
 	for _, name := range files {
 		if err := c.read(name); err != nil {
-			bad++
-			if bad == 1 { // One line will do for a thousand.
+			if bad++; bad == 1 { // One line will do for a thousand.
 				c.log.Warn("MTA-STS policies on disk are damaged and set aside; they are fetched again when mail goes there",
 					"directory", c.disk.dir, "first", printable(name), "error", printable(err.Error()))
 			}
@@ -115,6 +117,9 @@ func (c *Cache) read(name string) error {
 
 // setAside renames a damaged file, for somebody to look at.
 func (c *Cache) setAside(name string) {
+	if c.disk.readOnly {
+		return
+	}
 	path := filepath.Join(c.disk.dir, name)
 	if err := os.Rename(path, path+damaged); err != nil {
 		c.disk.complain(err)

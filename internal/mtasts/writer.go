@@ -23,10 +23,11 @@ const (
 
 // writer keeps the files, in a goroutine of its own: nobody waits for a disk.
 type writer struct {
-	dir  string
-	log  *slog.Logger
-	jobs chan job
-	done chan struct{}
+	dir      string
+	readOnly bool
+	log      *slog.Logger
+	jobs     chan job
+	done     chan struct{}
 
 	mu       sync.Mutex
 	closed   bool
@@ -41,9 +42,9 @@ type job struct {
 }
 
 // startWriter starts a writer for the directory of Config.
-func startWriter(dir string, log *slog.Logger) *writer {
+func startWriter(dir string, readOnly bool, log *slog.Logger) *writer {
 	w := &writer{
-		dir: filepath.Join(dir, subdirectory), log: log,
+		dir: filepath.Join(dir, subdirectory), readOnly: readOnly, log: log,
 		jobs: make(chan job, maxWaiting), done: make(chan struct{}),
 	}
 	go w.work()
@@ -78,8 +79,8 @@ func (w *writer) put(j job) {
 func (w *writer) queued(j job) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
-		return true // What happens now is after the end.
+	if w.closed || w.readOnly {
+		return true // What happens now is after the end, or not to be seen.
 	}
 	select {
 	case w.jobs <- j:
@@ -113,6 +114,9 @@ func (w *writer) do(j job) (err error) {
 
 // discard removes a file, which may be gone already.
 func (w *writer) discard(name string) error {
+	if w.readOnly {
+		return nil
+	}
 	err := os.Remove(filepath.Join(w.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
