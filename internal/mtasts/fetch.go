@@ -25,9 +25,11 @@ const (
 	// suggests both.
 	fetchTimeout = time.Minute
 	maxBody      = 64 << 10
-	// maxReply bounds what is read of a connection: the policy in chunks of a few
-	// octets, and a header that tells its life.
-	maxReply = 8 * maxBody
+	// maxHeader bounds the header of a reply, each of whose lines costs some hundred
+	// octets of memory, and maxCoded the policy as it is sent: in chunks of a few
+	// octets it is many times as long.
+	maxHeader = 32 << 10
+	maxCoded  = 8 * maxBody
 	// maxInterim is how many interim replies (1xx) may come before the real one.
 	maxInterim = 5
 	// dialTimeout bounds the attempt to connect to one address of several.
@@ -140,10 +142,15 @@ func request(conn net.Conn, host string) (*http.Response, error) {
 	if err := ask.Write(conn); err != nil {
 		return nil, err
 	}
-	r := bufio.NewReader(io.LimitReader(conn, maxReply))
+	limited := &io.LimitedReader{R: conn, N: maxHeader}
+	r := bufio.NewReader(limited)
 	for range maxInterim {
 		reply, err := http.ReadResponse(r, ask)
+		if limited.N <= 0 && err != nil {
+			return nil, fmt.Errorf("the header is longer than %d octets", maxHeader)
+		}
 		if err != nil || reply.StatusCode >= 200 {
+			limited.N += maxCoded
 			return reply, err
 		}
 	}

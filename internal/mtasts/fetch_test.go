@@ -44,6 +44,7 @@ func TestFetchMatrix(t *testing.T) {
 		"almost-too-long":    {text(good.Body + "x: " + strings.Repeat("a", maxBody-len(good.Body)-3)), ok},
 		"tls12":              {with(func(p *mailtest.STSPage) { p.MaxVersion = tls.VersionTLS12 }), ok},
 		"early-hints":        {raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + good.Body), ok},
+		"tiny-chunks":        {raw(chunked(good.Body)), ok},
 		"identity":           {header("Content-Encoding", "identity"), ok},
 
 		"html":            {header("Content-Type", "text/html"), Invalid},
@@ -74,7 +75,8 @@ func TestFetchMatrix(t *testing.T) {
 		"tls11":           {with(func(p *mailtest.STSPage) { p.MaxVersion = tls.VersionTLS11 }), FetchError},
 		"garbage":         {raw("220 mx.example.net ESMTP\r\n"), FetchError},
 		"cut-short":       {raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9999\r\n\r\n" + good.Body), FetchError},
-		"endless-header":  {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 2*maxReply)), FetchError},
+		"endless-header":  {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 2*maxHeader)), FetchError},
+		"many-fields":     {raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + strings.Repeat("a:\r\n", maxHeader) + "\r\n" + good.Body), FetchError},
 		"endless-interim": {raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100)), FetchError},
 	}
 	for _, status := range []int{201, 204, 206, 301, 302, 307, 308, 400, 403, 404, 410, 429, 500, 503} {
@@ -201,4 +203,13 @@ func TestStalledHost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chunked is a reply in chunks of one octet.
+func chunked(text string) string {
+	reply := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for i := range len(text) {
+		reply += "1\r\n" + text[i:i+1] + "\r\n"
+	}
+	return reply + "0\r\n\r\n"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 )
@@ -151,7 +152,11 @@ func (c *Cache) remember(name string, policy *Policy, known entry) {
 		used = policy.Fetched
 	}
 	gone := c.table.put(name, entry{policy: policy, used: used, refresh: refreshTime(policy)})
-	c.log.Debug("MTA-STS policy fetched", "domain", name, "id", policy.ID, "mode", string(policy.Mode),
+	level := slog.LevelDebug
+	if known.policy != nil && known.failure != nil {
+		level = slog.LevelInfo // The end of a trouble that was told.
+	}
+	c.log.Log(c.ctx, level, "MTA-STS policy fetched", "domain", name, "id", policy.ID, "mode", string(policy.Mode),
 		"expires", policy.Expires)
 	if c.disk != nil {
 		c.disk.save(name, policy, used)
@@ -172,11 +177,12 @@ func (c *Cache) tell(known entry, failed *Error) {
 		"domain", failed.Domain, "reason", string(failed.Kind), "detail", failed.Detail())
 }
 
-// refreshTime is when a policy is to be fetched again: not all that were fetched
-// together at the same time, either.
+// refreshTime is when a policy is to be fetched again, zero for never: not all that
+// were fetched together at the same time, either. One that demands nothing need
+// not be kept alive.
 func refreshTime(p *Policy) time.Time {
 	after := min(p.Expires.Sub(p.Fetched)/2, refreshAfter)
-	if after < minRefresh {
+	if after < minRefresh || p.Mode == None {
 		return time.Time{}
 	}
 	return p.Fetched.Add(jittered(after))

@@ -75,7 +75,7 @@ func TestRefreshFails(t *testing.T) {
 	wantPolicy(t, c, "example.net", "mx.example.net")
 	w.host.Serve("example.net", mailtest.STSPage{Status: 503})
 	tries := 1
-	for end := w.now().Add(week - time.Hour); w.now().Before(end); {
+	for end := w.now().Add(week - 12*time.Hour); w.now().Before(end); {
 		w.pass(20 * time.Minute)
 		c.upkeep()
 		if n := len(w.host.Requests()); n > tries {
@@ -90,8 +90,13 @@ func TestRefreshFails(t *testing.T) {
 		t.Errorf("%d lines in the log", n)
 	}
 	w.host.Serve("example.net", page("mx.example.net"))
-	w.pass(50 * time.Minute)
-	w.pass(time.Hour)
+	for range 30 { // Ten hours, two before the end.
+		w.pass(20 * time.Minute)
+		c.upkeep()
+	}
+	if n := w.log.count("level=INFO msg=\"MTA-STS policy fetched"); n != 1 {
+		t.Errorf("%d lines tell that it works again", n)
+	}
 	if r := wantPolicy(t, c, "example.net", "mx.example.net"); r.Err != nil {
 		t.Error(r.Err)
 	}
@@ -104,19 +109,21 @@ func TestNotRefreshed(t *testing.T) {
 	w := newWorld(t)
 	w.publish("unused.example", "1", mailtest.STSPage{Body: body(Enforce, maxAge, "mx.example.net")})
 	w.publish("gone.example", "1", page("mx.example.net"))
+	w.publish("none.example", "1", mailtest.STSPage{Body: body(None, week)})
 	w.publish("short.example", "1", mailtest.STSPage{Body: body(Enforce, time.Hour, "mx.example.net")})
 	c := w.cache()
 	wantPolicy(t, c, "unused.example", "mx.example.net")
 	w.pass(usedWithin)
 	wantPolicy(t, c, "gone.example", "mx.example.net")
 	wantPolicy(t, c, "short.example", "mx.example.net")
-	w.wantFetches(3)
+	wantNone(t, c, "none.example", "")
+	w.wantFetches(4)
 	w.dns.Remove("_mta-sts.gone.example")
 	w.pass(40 * time.Minute)
 	c.upkeep()
 	w.pass(27 * time.Hour)
 	c.upkeep()
-	w.wantFetches(3)
+	w.wantFetches(4)
 	wantPolicy(t, c, "unused.example", "mx.example.net")
 	wantPolicy(t, c, "gone.example", "mx.example.net")
 	w.pass(week)
