@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +51,7 @@ func TestModes(t *testing.T) {
 }
 
 // A domain that is known costs no fetch, and with a TTL no question either.
+
 func TestKnownDomain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -67,35 +67,6 @@ func TestKnownDomain(t *testing.T) {
 	}
 	if n := len(w.dns.Queries()) - asked; n != 0 {
 		t.Errorf("%d more questions", n)
-	}
-	w.wantFetches(1)
-}
-
-func TestConcurrentLookupsFetchOnce(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	hold := make(chan struct{})
-	held := page("mx.example.net")
-	held.Hold = hold
-	w.publish("example.net", "1", held)
-	c := w.cache()
-	// The one who begins gives up; the others get their policy.
-	ctx, giveUp := context.WithCancel(t.Context())
-	gone := make(chan Result)
-	go func() { gone <- c.Lookup(ctx, "example.net") }()
-	eventually(t, "the fetch begins", func() bool { return len(w.host.Requests()) == 1 })
-	const n = 30
-	results := make(chan Result, n)
-	for range n {
-		go func() { results <- c.Lookup(t.Context(), "example.net") }()
-	}
-	giveUp()
-	wantKind(t, <-gone, Internal)
-	close(hold)
-	for range n {
-		if r := <-results; r.Policy == nil || r.Err != nil {
-			t.Errorf("%+v", r)
-		}
 	}
 	w.wantFetches(1)
 }
@@ -153,6 +124,7 @@ func TestExpiry(t *testing.T) {
 }
 
 // max_age 0 must not mean a fetch with every message.
+
 func TestShortLivedPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -168,6 +140,7 @@ func TestShortLivedPolicy(t *testing.T) {
 }
 
 // Whatever an attacker breaks, a policy at hand stays in force.
+
 func TestCachedPolicyStays(t *testing.T) {
 	t.Parallel()
 	type breakage struct {
@@ -213,92 +186,12 @@ func TestCachedPolicyStays(t *testing.T) {
 	}
 }
 
-func TestFailedFetchIsNotRepeatedAtOnce(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.publish("example.net", "1", mailtest.STSPage{Status: 404})
-	c := w.cache()
-	for range 5 {
-		wantNone(t, c, "example.net", FetchError)
-	}
-	w.wantFetches(1)
-	// The owner mends it. A new id is heard after a minute, the old one after five.
-	w.host.Serve("example.net", page("mx.example.net"))
-	w.pass(fetchPause)
-	wantNone(t, c, "example.net", FetchError)
-	w.wantFetches(1)
-	w.announce("example.net", "2")
-	if r := wantPolicy(t, c, "example.net", "mx.example.net"); r.Err != nil {
-		t.Error(r.Err)
-	}
-	w.publish("other.example", "1", mailtest.STSPage{Status: 404})
-	wantNone(t, c, "other.example", FetchError)
-	w.host.Serve("other.example", page("mx.example.net"))
-	w.pass(retryAfter)
-	wantPolicy(t, c, "other.example", "mx.example.net")
-}
-
 // Mail to a domain with a valid policy waits for a newer one for a moment only.
-func TestSlowHostHoldsNothingUp(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.publish("example.net", "1", page("a.example.net"))
-	c := w.cache()
-	c.patience = time.Millisecond
-	wantPolicy(t, c, "example.net", "a.example.net")
-	hold := make(chan struct{})
-	slow := page("b.example.net")
-	slow.Hold = hold
-	w.publish("example.net", "2", slow)
-	w.pass(time.Hour)
-	r := wantPolicy(t, c, "example.net", "a.example.net")
-	wantKind(t, r, Internal)
-	if !errors.Is(r.Err, errSlow) {
-		t.Error(r.Err)
-	}
-	close(hold)
-	eventually(t, "the new policy is there", func() bool { return lookup(t, c, "example.net").Policy.ID == "2" })
-	w.wantFetches(2)
-}
 
 // Only so many fetches run at a time; the others wait for their turn.
-func TestFetchesAreBounded(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	c := w.cache()
-	c.places = make(chan struct{}, 2)
-	hold := make(chan struct{})
-	held := page("mx.example.net")
-	held.Hold = hold
-	const n = 10
-	results := make(chan Result, n)
-	for i := range n {
-		domain := fmt.Sprintf("d%d.example", i)
-		w.publish(domain, "1", held)
-		go func() { results <- c.Lookup(t.Context(), domain) }()
-	}
-	eventually(t, "two are asked for", func() bool { return len(w.host.Requests()) == 2 })
-	asked := func() (hosts int) {
-		for _, q := range w.dns.Queries() {
-			if strings.HasPrefix(q, "TXT ") {
-				hosts++
-			}
-		}
-		return hosts
-	}
-	eventually(t, "all have found their record", func() bool { return asked() == n })
-	if got := w.host.Handshakes(); got != 2 {
-		t.Errorf("%d connections", got)
-	}
-	close(hold)
-	for range n {
-		if r := <-results; r.Policy == nil {
-			t.Error(r.Err)
-		}
-	}
-}
 
 // The way of most mail: a known domain whose record the resolver remembers.
+
 func TestKnownDomainAllocatesLittle(t *testing.T) {
 	w := newWorld(t)
 	w.publish("example.net", "1", page("mx.example.net"))
@@ -312,6 +205,7 @@ func TestKnownDomainAllocatesLittle(t *testing.T) {
 }
 
 // remembering keeps the first answer.
+
 type remembering struct {
 	Resolver
 	texts []string
@@ -325,6 +219,7 @@ func (r *remembering) TXT(ctx context.Context, name string) (_ []string, err err
 }
 
 // DNS that was dead a moment ago is not waited for again.
+
 func TestDNSTroubleIsNotAskedAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -344,9 +239,11 @@ func TestDNSTroubleIsNotAskedAgainAtOnce(t *testing.T) {
 }
 
 // passed lets the resolver's own memory of a failure pass.
+
 func passed(w *world) bool { w.pass(askAgain); return false }
 
 // panicking is a resolver with a fault.
+
 type panicking struct {
 	Resolver
 	mu   sync.Mutex
@@ -377,19 +274,6 @@ func (p *panicking) Addresses(ctx context.Context, host string, ipv4Only bool) (
 		panic("a fault")
 	}
 	return p.Resolver.Addresses(ctx, host, ipv4Only)
-}
-
-func TestPanicInFlight(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.publish("example.net", "1", page("mx.example.net"))
-	resolver := &panicking{Resolver: w.resolver}
-	resolver.broken("A")
-	c := w.cache(func(cfg *Config) { cfg.Resolver = resolver })
-	wantNone(t, c, "example.net", Internal)
-	resolver.broken("")
-	w.pass(retryAfter)
-	wantPolicy(t, c, "example.net", "mx.example.net")
 }
 
 func TestClose(t *testing.T) {
