@@ -43,7 +43,7 @@ type entry struct {
 
 // entryBytes is about what an entry costs without names and lists, measured: the
 // list element, the slot in the map, rounding.
-const entryBytes = 330
+const entryBytes = 360
 
 // size is about what an entry costs.
 func (e *entry) size(q question) int {
@@ -53,6 +53,9 @@ func (e *entry) size(q question) int {
 	}
 	for _, text := range e.texts {
 		size += 16 + len(text)
+	}
+	for i := range e.tlsa {
+		size += 32 + len(e.tlsa[i].CertAssoc)
 	}
 	if e.name != q.name {
 		size += len(e.name)

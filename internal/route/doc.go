@@ -8,6 +8,7 @@
 //  2. WithoutSelf takes ourselves, and what is no better than ourselves, out of
 //     the list, so that mail does not run in circles.
 //  3. Resolver.Addresses yields the addresses of one host.
+//  4. Resolver.HostTLSA yields the TLSA records that count for it (RFC 7672).
 //
 // Resolver.TXT reads what a domain publishes about its mail in TXT records.
 //

@@ -40,7 +40,7 @@ func (k Kind) String() string {
 type Error struct {
 	Kind   Kind
 	Name   string // what was looked up
-	Type   string // "MX", "A/AAAA" or "TXT"
+	Type   string // "MX", "A/AAAA", "TLSA", "CNAME" or "TXT"
 	Rcode  string // response code as "SERVFAIL", "" if there was no response
 	Server string // the resolver that spoke last, "" if none was asked
 	Err    error  // detail, nil if Kind and Rcode say it all

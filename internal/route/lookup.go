@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/mjl-/adns"
 )
 
 // maxAliases bounds a chain of CNAMEs; longer ones are loops in all but name.
@@ -20,6 +21,7 @@ type finding struct {
 	hosts     []Host       // of MX records, in order of preference
 	ips       []netip.Addr // of A and AAAA records
 	texts     []string     // of TXT records
+	tlsa      []adns.TLSA  // of TLSA records
 	name      string       // where they are: the name asked, or what it is an alias of
 	server    string
 	exists    bool // false: name does not exist
@@ -37,6 +39,8 @@ func (f *finding) read(records []dns.RR, qtype uint16) {
 		f.hosts = inOrder(f.hosts)
 	case dns.TypeA, dns.TypeAAAA:
 		f.ips = usable(records)
+	case dns.TypeTLSA:
+		f.tlsa = tlsaOf(records)
 	case dns.TypeTXT:
 		f.texts = textsOf(records)
 	}

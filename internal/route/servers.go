@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -73,4 +74,10 @@ func trusted(server netip.Addr) bool { return server.Unmap().IsLoopback() }
 func trustedServer(server string) bool {
 	address, err := netip.ParseAddrPort(server)
 	return err == nil && trusted(address.Addr())
+}
+
+// Validates reports whether there is a server whose word that an answer was
+// authenticated counts. Without one nothing is ever authentic.
+func (r *Resolver) Validates() bool {
+	return slices.ContainsFunc(r.servers, func(s *server) bool { return s.trusted })
 }
