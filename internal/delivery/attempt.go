@@ -99,6 +99,9 @@ type Observer interface {
 	// Concluded gets every recipient's attempt once, before the status goes
 	// back to whoever handed the message in. seconds is the time since then.
 	Concluded(a *Attempt, seconds float64)
+	// Secured tells how TLS to a host came out. It is called before Concluded for
+	// the recipients concerned.
+	Secured(*Secured)
 	// PoolChanged tells by how much the number of idle and of busy
 	// connections changed.
 	PoolChanged(idle, busy int)

@@ -341,6 +341,7 @@ func (panicking) Row(context.Context, string) (*policy.Block, error) {
 }
 func (panicking) Connected(delivery.Connected)                  { panic("observer") }
 func (panicking) Troubled(delivery.Trouble)                     { panic("observer") }
+func (panicking) Secured(*delivery.Secured)                     { panic("observer") }
 func (panicking) Concluded(*delivery.Attempt, float64)          { panic("observer") }
 func (panicking) PoolChanged(int, int)                          { panic("observer") }
 func (panicking) TakeMsg(context.Context, net.IP, string) error { panic("limits") }

@@ -275,6 +275,7 @@ type recorder struct {
 	attempts  []*delivery.Attempt
 	troubles  []delivery.Trouble
 	connected []delivery.Connected
+	secured   []*delivery.Secured
 	idle      int
 	busy      int
 }
@@ -289,6 +290,12 @@ func (r *recorder) Troubled(t delivery.Trouble) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.troubles = append(r.troubles, t)
+}
+
+func (r *recorder) Secured(s *delivery.Secured) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.secured = append(r.secured, s)
 }
 
 func (r *recorder) Concluded(a *delivery.Attempt, _ float64) {

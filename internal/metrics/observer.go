@@ -120,6 +120,9 @@ func (o *observer) Troubled(t delivery.Trouble) {
 	c.Inc()
 }
 
+// Secured implements delivery.Observer. Connections and failures count it.
+func (o *observer) Secured(*delivery.Secured) {}
+
 // Concluded counts a recipient's attempt.
 func (o *observer) Concluded(a *delivery.Attempt, seconds float64) {
 	result := a.Result

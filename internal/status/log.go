@@ -102,6 +102,9 @@ func (l *Log) Connected(delivery.Connected) {}
 // Troubled does nothing.
 func (l *Log) Troubled(delivery.Trouble) {}
 
+// Secured does nothing.
+func (l *Log) Secured(*delivery.Secured) {}
+
 // PoolChanged does nothing.
 func (l *Log) PoolChanged(idle, busy int) {}
 
