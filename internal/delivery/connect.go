@@ -35,8 +35,8 @@ type handshake struct {
 // open makes a session that meets the plan out of a fresh connection. Otherwise
 // the failure says why the address was given up, and the connection on which
 // that happened is described.
-func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
-	a := &opening{run: d, handshake: &handshake{host: host, plan: plan}, ip: l.ip}
+func (d *run) open(g *group, host string, l *link) (*session, *Connection, *Failure) {
+	a := &opening{run: d, handshake: &handshake{host: host, plan: *g.plan}, ip: l.ip}
 	returned := false
 	defer func() {
 		if !returned { // a panic, as from a callback of the TLS configuration
@@ -45,6 +45,7 @@ func (d *run) open(plan tlsplan.Plan, host string, l *link) (*session, *Connecti
 	}()
 	conn, outcome, f := a.connect(l)
 	returned = true
+	d.settled(g, host, l.ip, a.local, outcome)
 	if f == nil {
 		s := newSession(conn, host, l.ip, d.e.cfg.Port, outcome)
 		d.e.acquired(s, l.since, false)
@@ -190,13 +191,13 @@ var errJudged = errors.New("the certificate does not meet the plan")
 // shown when the session began: a ticket proves nothing by itself.
 func (h *handshake) tlsConfig(base *tls.Config, tickets tls.ClientSessionCache) *tls.Config {
 	cfg := base.Clone()
-	cfg.ServerName = h.host
+	cfg.ServerName = h.plan.ServerName(h.host)
 	cfg.InsecureSkipVerify = true
 	// Small first records help a browser to draw; here they only cost.
 	cfg.DynamicRecordSizingDisabled = true
 	cfg.ClientSessionCache = proven{tickets, h}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-		h.seen = tlsplan.Examiner{Host: h.host, Roots: cfg.RootCAs}.Examine(cs)
+		h.seen = h.plan.Examiner(h.host, cfg.RootCAs).Examine(cs)
 		var verdict tlsplan.Judgement
 		if verdict, h.problem = h.plan.Judge(h.seen); verdict != tlsplan.Accept {
 			return errJudged
@@ -207,17 +208,32 @@ func (h *handshake) tlsConfig(base *tls.Config, tickets tls.ClientSessionCache) 
 }
 
 // proven keeps the tickets of sessions whose certificate was found good, no
-// others: a host that mends its certificate is believed at once.
+// others: a host that mends its certificate is believed at once. A ticket is for
+// the TLSA records by which that was: a host that changes both its certificate and
+// its records is not held to the old one.
 type proven struct {
 	tls.ClientSessionCache
 	of *handshake
 }
 
+// Get implements tls.ClientSessionCache.
+func (p proven) Get(key string) (*tls.ClientSessionState, bool) {
+	return p.ClientSessionCache.Get(p.key(key))
+}
+
 // Put implements tls.ClientSessionCache.
 func (p proven) Put(key string, cs *tls.ClientSessionState) {
 	if cs == nil || p.of.seen.Verified() {
-		p.ClientSessionCache.Put(key, cs)
+		p.ClientSessionCache.Put(p.key(key), cs)
 	}
+}
+
+func (p proven) key(name string) string {
+	if !p.of.plan.DANE.Usable() {
+		return name
+	}
+	records := p.of.plan.DANE.Key()
+	return name + " " + string(records[:])
 }
 
 // abandon ends a connection that is alive but not wanted.

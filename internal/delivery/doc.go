@@ -8,9 +8,11 @@
 //     the others and cannot touch them (deliver.go, group.go).
 //  3. policy: what is wanted. Settings for this sender, this domain and this
 //     message (Policies.Resolve).
-//  4. route: where to. MX records and addresses (Routes).
-//  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan
-//     before anything is dialled.
+//  4. route: where to. MX records and addresses (Routes), and beside them the
+//     MTA-STS policy of the domain (STS).
+//  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan for
+//     the domain, Plan.ForHost the one for each host with the TLSA records that it
+//     publishes (published.go), before anything is dialled.
 //  6. health, pool: is there a place free at the host (host.go), and a proved
 //     session? If not, dial.go races for its addresses, leaving alone those that
 //     have not answered lately, and connect.go goes on from there: the

@@ -38,6 +38,8 @@ type Policies interface {
 type Routes interface {
 	Route(ctx context.Context, domain string) (route.Route, error)
 	Addresses(ctx context.Context, host string, ipv4Only bool) (route.Addresses, error)
+	// HostTLSA is asked only if Config.DANE is set, with what Addresses said.
+	HostTLSA(ctx context.Context, host string, at route.Addresses, port int) (route.TLSA, error)
 	// Close is called by Engine.Close, when nothing is asked any more.
 	Close()
 }
@@ -68,8 +70,15 @@ type Config struct {
 	Wire     smtpwire.Config
 	Limits   Limits // nil: none
 
-	MinTLS            tlsplan.Level // min_tls_level of local_policy
+	MinTLS            tlsplan.Level   // min_tls_level of local_policy
+	MinMX             tlsplan.MXLevel // min_mx_level of local_policy
 	RelaxedREQUIRETLS bool
+
+	DANE bool // TLSA records count
+	STS  STS  // MTA-STS policies count; nil: they do not
+	// TLSRequiredOverride lets messages lift what recipients publish with the
+	// field TLS-Required.
+	TLSRequiredOverride bool
 
 	ConnectTimeout time.Duration // for one TCP connection
 	Places         health.PlacesConfig
@@ -159,6 +168,9 @@ func (e *Engine) Close() {
 	grace.Stop()
 	e.stop()
 	e.pool.Close()
+	if e.cfg.STS != nil {
+		e.cfg.STS.Close()
+	}
 	e.cfg.Routes.Close()
 }
 

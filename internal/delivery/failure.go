@@ -76,17 +76,22 @@ func tlsFailure(plan tlsplan.Plan, host string, p *tlsplan.Problem) *Failure {
 	demand := plan.Demand
 	var enhanced [3]int
 	switch {
-	case p.Reason == tlsplan.RequireTLSUnsupported, p.Reason == tlsplan.MXUnauthenticated,
+	case p.Reason == tlsplan.RequireTLSUnsupported, p.Reason == tlsplan.MXUnauthenticated && plan.NeedAuthenticMX,
 		p.Reason == tlsplan.TLSNotOffered && plan.HasFloor(tlsplan.FloorREQUIRETLS):
 		return failf(550, [3]int{5, 7, 30}, p.Reason, nil, "REQUIRETLS cannot be met by %s: %s", host, p.Text)
 	case p.Reason == tlsplan.TLSNotOffered || p.Reason == tlsplan.TLSRejected:
 		enhanced = [3]int{4, 7, 4}
+	case p.Reason == tlsplan.MXUnauthenticated, p.Reason == tlsplan.MTASTSMismatch:
+		enhanced = [3]int{4, 7, 0}
 	default:
 		enhanced = [3]int{4, 7, 5}
 	}
 	code := 451
 	if plan.OnFailure == policy.Reject {
 		code, enhanced[0] = 550, 5
+	}
+	if enhanced[2] == 0 {
+		return failf(code, enhanced, p.Reason, nil, "%s may not be used: %s", host, p.Text)
 	}
 	what := "TLS"
 	if demand == tlsplan.DemandVerified || demand == tlsplan.DemandDANE {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"tlscontrol/internal/mtasts"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/route"
 	"tlscontrol/internal/smtpwire"
@@ -25,11 +26,16 @@ type group struct {
 	all      []*recipient
 	open     []*recipient // those who wait for the next host
 	settings *policy.Settings
-	plan     *tlsplan.Plan
-	since    time.Time // begin of the attempt
-	tries    int       // addresses tried in vain
+	route    route.Route
+	sts      mtasts.Result // what the domain publishes with MTA-STS
+	lifted   bool          // the message lifts what recipients publish
+	base     *tlsplan.Plan // for all hosts of the domain
+	plan     *tlsplan.Plan // for the host that is being tried
+	since    time.Time     // begin of the attempt
+	tries    int           // addresses tried in vain
 	hosts    []HostFailure
 	worst    *Failure
+	worstFor *tlsplan.Plan // the plan under which worst fell
 	// last is the connection on which worst fell, nil if none was made.
 	last *Connection
 
@@ -51,12 +57,14 @@ func (g *group) concluded() bool {
 func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 	g.hosts = append(g.hosts, h)
 	if w := worse(g.worst, f); w != g.worst {
-		g.worst, g.last = w, on
+		g.worst, g.worstFor, g.last = w, g.plan, on
 	}
 }
 
 // deliverGroup walks one domain through the rooms: settings, route, plan, then
-// host by host until nobody waits or no host is left.
+// host by host until nobody waits or no host is left. The plan is settled by
+// the sender's and our own word at first, so that every document has one, and
+// again when it is known what the recipient publishes.
 func (d *run) deliverGroup(g *group) {
 	g.since = time.Now()
 	settings := d.e.cfg.Policies.Decide(policy.Question{
@@ -65,12 +73,9 @@ func (d *run) deliverGroup(g *group) {
 		Override:      d.parcel.override,
 		Row:           d.row,
 	})
-	plan := tlsplan.Decide(settings, tlsplan.Floors{
-		MinTLS:            d.e.cfg.MinTLS,
-		REQUIRETLS:        d.parcel.Options.RequireTLS,
-		RelaxedREQUIRETLS: d.e.cfg.RelaxedREQUIRETLS,
-	})
-	g.settings, g.plan, g.open = &settings, &plan, g.all
+	g.lifted = d.e.liftedBy(d.parcel.Message)
+	g.settings, g.open = &settings, g.all
+	d.decide(g)
 
 	if f := d.takeDest(g.domain); f != nil {
 		d.fail([]*group{g}, f)
@@ -82,6 +87,9 @@ func (d *run) deliverGroup(g *group) {
 	if f != nil {
 		d.fail([]*group{g}, f)
 		return
+	}
+	if g.enforced() {
+		d.decide(g)
 	}
 	for _, h := range hosts {
 		if g.spent() {
@@ -99,11 +107,28 @@ func (d *run) deliverGroup(g *group) {
 	if g.worst == nil {
 		g.worst = failf(451, [3]int{4, 4, 2}, tlsplan.Timeout, nil, "The attempt took too long, what is left is tried later")
 	}
+	if g.worstFor != nil {
+		g.plan = g.worstFor
+	}
 	d.concludeAll(g, outcome{failure: g.worst, connection: g.last})
 }
 
-// route looks up where the domain's mail goes.
+// decide settles the plan for the domain.
+func (d *run) decide(g *group) {
+	plan := tlsplan.Decide(*g.settings, tlsplan.Floors{
+		MinTLS:            d.e.cfg.MinTLS,
+		MinMX:             d.e.cfg.MinMX,
+		MTASTS:            g.enforced() && !g.lifted,
+		REQUIRETLS:        d.parcel.Options.RequireTLS,
+		RelaxedREQUIRETLS: d.e.cfg.RelaxedREQUIRETLS,
+	})
+	g.base, g.plan = &plan, &plan
+}
+
+// route looks up where the domain's mail goes, and meanwhile what it publishes
+// about that.
 func (d *run) route(g *group) ([]route.Host, *Failure) {
+	sts := d.askSTS(g.domain)
 	rt, err := d.e.cfg.Routes.Route(d.ctx, g.domain)
 	if err != nil {
 		if ctxErr := d.ctx.Err(); ctxErr != nil {
@@ -111,8 +136,12 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 		}
 		return nil, routeFailure(err)
 	}
-	if j, problem := g.plan.JudgeMX(rt.Authentic); j != tlsplan.Accept {
-		return nil, tlsFailure(*g.plan, g.domain, problem)
+	g.route = rt
+	if sts != nil {
+		var f *Failure
+		if g.sts, f = sts(); f != nil {
+			return nil, f
+		}
 	}
 	hosts, loops := route.WithoutSelf(rt.Hosts, d.e.cfg.Hostname)
 	if loops {

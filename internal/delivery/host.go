@@ -11,11 +11,15 @@ import (
 	"tlscontrol/internal/tlsplan"
 )
 
-// tryHost delivers to one host: over an idle session if there is one that meets
-// the plan, else over a fresh one, address by address. Recipients without a
+// tryHost delivers to one host, if the plan for it can be settled: over an idle
+// session if there is one that meets the plan, else over a fresh one, address by address. Recipients without a
 // result afterwards stay open for the next host.
 func (d *run) tryHost(g *group, h route.Host) {
 	since := time.Now()
+	addrs, ok := d.settleHost(g, h)
+	if !ok {
+		return
+	}
 	place, err := d.e.places.Acquire(d.ctx, h.Name)
 	if err != nil {
 		f := failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "Too many messages for %s at once, try again later", h.Name)
@@ -35,16 +39,17 @@ func (d *run) tryHost(g *group, h route.Host) {
 			return
 		}
 	}
-	addrs, ok := d.addresses(g, h)
-	if !ok {
-		return
+	if addrs.IPs == nil {
+		if addrs, ok = d.addresses(g, h); !ok {
+			return
+		}
 	}
 	for left := addrs.IPs; len(left) > 0 && !g.spent(); {
 		var l *link
 		if l, left = d.reach(g, h.Name, left); l == nil {
 			return
 		}
-		s, on, f := d.open(*g.plan, h.Name, l)
+		s, on, f := d.open(g, h.Name, l)
 		switch {
 		case f != nil:
 			complained(place, f.Reply)

@@ -25,6 +25,10 @@ var lookupProfile = idna.New(
 	idna.CheckHyphens(false),
 )
 
+// ASCII returns a domain as users write it, in U- or A-labels, in the form in
+// which it is looked up: A-labels, lower case, no final dot.
+func ASCII(domain string) (string, error) { return toASCII(domain) }
+
 // toASCII turns a domain as users write it, in U- or A-labels, into the form in
 // which it is asked for: A-labels, lower case, no final dot.
 func toASCII(domain string) (string, error) {

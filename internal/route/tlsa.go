@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -75,6 +76,10 @@ func (r *Resolver) HostTLSA(ctx context.Context, host string, at Addresses, port
 	}
 	for _, base := range bases {
 		found, err := r.TLSA(ctx, base, port)
+		var failure *Error
+		if errors.As(err, &failure) && failure.Kind == NotFound {
+			continue // The name is so long that DNS has no room for the label of the port.
+		}
 		if err != nil {
 			return TLSA{}, err
 		}

@@ -12,7 +12,14 @@ import (
 type Examiner struct {
 	Host  string         // name the certificate must be for: the MX host, A-labels
 	Roots *x509.CertPool // trust anchors; nil means the system's
-	Now   time.Time      // zero means the current time
+	Now   time.Time      // zero means the current time, which is that of DANE in any case
+
+	// DANE is what the host publishes about its certificate, nil if that does not
+	// matter.
+	DANE *DANE
+	// DANEAlone is true where PKIX does not make good what DANE finds bad
+	// (RFC 7672, section 2.2; RFC 8461, section 2).
+	DANEAlone bool
 }
 
 // Examine turns the state of a finished handshake into an Outcome. It is meant
@@ -28,10 +35,20 @@ func (x Examiner) Examine(cs tls.ConnectionState) Outcome {
 	if len(cs.PeerCertificates) > 0 {
 		o.Certificate = Summarize(cs.PeerCertificates[0])
 	}
-	if o.Problem = x.pkix(cs.PeerCertificates); o.Problem != nil {
+	o.Problem = x.pkix(cs.PeerCertificates)
+	o.PKIX = o.Problem == nil
+	if x.DANE.Usable() {
+		var mismatch *Problem
+		if o.Proof, mismatch = x.DANE.examine(cs); o.Proof != nil {
+			o.Verification, o.Problem = o.Proof.Verification(), nil
+			return o
+		}
+		if x.DANEAlone || !o.PKIX {
+			o.Problem = mismatch
+		}
+	}
+	if o.Verification = VerifiedPKIX; o.Problem != nil {
 		o.Verification = VerifiedNone
-	} else {
-		o.Verification = VerifiedPKIX
 	}
 	return o
 }

@@ -22,15 +22,28 @@ func (p Plan) Judge(o Outcome) (Judgement, *Problem) {
 	if !o.TLS {
 		return p.judgeClear(o)
 	}
-	if !o.Verified() {
-		switch {
-		case p.Demand.strictness() >= DemandVerified.strictness():
-			return Refuse, o.problem()
-		case !p.KeepUnverified:
-			return Clear, o.problem()
-		}
+	switch {
+	case p.satisfied(o):
+		return Accept, nil
+	case p.Demand.strictness() >= DemandVerified.strictness():
+		return Refuse, o.problem()
+	case p.KeepUnverified:
+		return Accept, nil
 	}
-	return Accept, nil
+	return Clear, o.problem()
+}
+
+// satisfied reports whether the certificate is proved in the way that the plan
+// wants. A proof by TLSA records counts only where they are the plan's own: it
+// may be old, or about another domain. Who demands nothing takes any.
+func (p Plan) satisfied(o Outcome) bool {
+	switch p.Demand {
+	case DemandDANE:
+		return p.DANE.provedBy(o.Proof)
+	case DemandVerified:
+		return o.byPKIX() || p.DANE.provedBy(o.Proof)
+	}
+	return o.Verified()
 }
 
 // JudgeExtensions says whether a connection that Judge accepted lets the
@@ -44,15 +57,20 @@ func (p Plan) JudgeExtensions(o Outcome) (Judgement, *Problem) {
 }
 
 // JudgeMX says, before anything is dialled, whether the way to the host is
-// proven well enough. authentic is true when the MX record came with DNSSEC.
-func (p Plan) JudgeMX(authentic bool) (Judgement, *Problem) {
-	if p.NeedAuthenticMX && !authentic {
-		return Refuse, &Problem{
-			Reason: MXUnauthenticated,
-			Text:   "the MX record is proven neither by DNSSEC nor by MTA-STS, which REQUIRETLS demands",
-		}
+// proven well enough by what is known of the MX record.
+func (p Plan) JudgeMX(by MXLevel) (Judgement, *Problem) {
+	refuse := func(text string) (Judgement, *Problem) {
+		return Refuse, &Problem{Reason: MXUnauthenticated, Text: text}
 	}
-	return Accept, nil
+	switch {
+	case p.NeedAuthenticMX && by.strictness() == 0:
+		return refuse("the MX record is proven neither by DNSSEC nor by MTA-STS, which REQUIRETLS demands")
+	case by.strictness() >= p.MinMX.strictness():
+		return Accept, nil
+	case p.MinMX == MXByMTASTS:
+		return refuse("the MX record is proven neither by DNSSEC nor by MTA-STS, which local_policy demands")
+	}
+	return refuse("the MX record is not proven by DNSSEC, which local_policy demands")
 }
 
 // MayReuse reports whether an idle connection that turned out as o may serve
@@ -79,10 +97,14 @@ func (p Plan) judgeClear(o Outcome) (Judgement, *Problem) {
 }
 
 // problem is never nil: an Outcome without TLS or verification that does not
-// say why is our own mistake and must not pass for a good one.
+// say why is our own mistake and must not pass for a good one. One that is
+// verified in another way than a plan wants cannot be fresh.
 func (o Outcome) problem() *Problem {
 	if o.Problem != nil {
 		return o.Problem
+	}
+	if o.Verified() {
+		return &Problem{Reason: DANEMismatch, Text: "the certificate was verified by " + string(o.Verification) + ", and not as is wanted"}
 	}
 	return &Problem{Reason: Internal, Text: "no reason recorded"}
 }
@@ -92,6 +114,22 @@ func (o Outcome) problem() *Problem {
 // certificates misses nothing on an unverified TLS connection.
 func (p Plan) Shortfall(o Outcome) *Problem {
 	if o.Verified() || o.TLS && p.Skip {
+		return nil
+	}
+	return o.problem()
+}
+
+// Lacking is what the policy in force finds wanting in a connection, nil if
+// nothing, whether or not that keeps the plan from using it: TLSA records that can
+// be used, else pkix, an MTA-STS policy in whatever mode, else that there should be
+// TLS. It is for reports to the recipient.
+func (p Plan) Lacking(o Outcome, pkix bool) *Problem {
+	switch {
+	case p.DANE.Usable():
+		if p.DANE.provedBy(o.Proof) {
+			return nil
+		}
+	case pkix && o.byPKIX(), !pkix && o.TLS:
 		return nil
 	}
 	return o.problem()

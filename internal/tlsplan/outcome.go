@@ -52,6 +52,13 @@ type Outcome struct {
 	// the log says the truth.
 	Verification Verification
 
+	// PKIX is true where chain and name checked out by themselves, whatever
+	// TLSA records say.
+	PKIX bool
+	// Proof is the TLSA record that the certificate was found good by, nil if
+	// none was, or none was looked at.
+	Proof *Proof
+
 	// Problem is nil exactly when the certificate was verified. On an
 	// unverified TLS connection it says why; on a plaintext one it says why
 	// there is no TLS.
@@ -80,6 +87,9 @@ func (o Outcome) VersionName() string {
 	}
 	return ""
 }
+
+// byPKIX reports whether chain and name checked out.
+func (o Outcome) byPKIX() bool { return o.TLS && (o.PKIX || o.Verification == VerifiedPKIX) }
 
 // Verified reports whether chain and name, or a TLSA record, checked out.
 func (o Outcome) Verified() bool {

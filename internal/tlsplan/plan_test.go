@@ -37,6 +37,9 @@ func TestDecide(t *testing.T) {
 		{name: "REQUIRETLS relaxed", floors: Floors{REQUIRETLS: true, RelaxedREQUIRETLS: true}, demand: DemandVerified, mx: true, floored: floor(FloorREQUIRETLS)},
 		{name: "REQUIRETLS over skip", settings: policy.Settings{SkipVerification: true}, floors: Floors{REQUIRETLS: true},
 			demand: DemandVerified, ext: true, mx: true, floored: floor(FloorREQUIRETLS)},
+		{name: "MTA-STS", floors: Floors{MTASTS: true}, demand: DemandVerified, floored: floor(FloorMTASTS)},
+		{name: "MTA-STS over skip", settings: policy.Settings{RequireTLS: true, SkipVerification: true}, floors: Floors{MTASTS: true},
+			demand: DemandVerified, floored: floor(FloorMTASTS)},
 		{name: "relaxed alone", floors: Floors{RelaxedREQUIRETLS: true}, demand: Opportunistic},
 		{name: "both floors", floors: Floors{REQUIRETLS: true, MinTLS: LevelEncrypted}, demand: DemandVerified, ext: true, mx: true,
 			floored: floor(FloorLocalPolicy, FloorREQUIRETLS)},
@@ -136,13 +139,24 @@ func TestNeverWeaker(t *testing.T) {
 
 func TestJudgeMX(t *testing.T) {
 	t.Parallel()
+	levels := []MXLevel{"", MXUnproven, MXByMTASTS, MXByDNSSEC}
 	for _, tt := range []struct {
-		need, authentic bool
-		want            Judgement
-	}{{false, false, Accept}, {false, true, Accept}, {true, true, Accept}, {true, false, Refuse}} {
-		j, problem := Plan{NeedAuthenticMX: tt.need}.JudgeMX(tt.authentic)
-		if j != tt.want || (problem != nil) != (tt.want == Refuse) {
-			t.Errorf("JudgeMX(need=%v, authentic=%v) = %v, %v", tt.need, tt.authentic, j, problem)
+		need bool
+		min  MXLevel
+		want [4]Judgement // by level
+	}{
+		{false, "", [4]Judgement{Accept, Accept, Accept, Accept}},
+		{false, MXUnproven, [4]Judgement{Accept, Accept, Accept, Accept}},
+		{false, MXByMTASTS, [4]Judgement{Refuse, Refuse, Accept, Accept}},
+		{false, MXByDNSSEC, [4]Judgement{Refuse, Refuse, Refuse, Accept}},
+		{true, "", [4]Judgement{Refuse, Refuse, Accept, Accept}},
+		{true, MXByDNSSEC, [4]Judgement{Refuse, Refuse, Refuse, Accept}},
+	} {
+		for i, level := range levels {
+			j, problem := Plan{NeedAuthenticMX: tt.need, MinMX: tt.min}.JudgeMX(level)
+			if j != tt.want[i] || (problem != nil) != (j == Refuse) || problem != nil && problem.Reason != MXUnauthenticated {
+				t.Errorf("JudgeMX(need=%v, min=%q, %q) = %v, %v", tt.need, tt.min, level, j, problem)
+			}
 		}
 	}
 }
