@@ -53,7 +53,7 @@ type settings struct {
 	port              int
 	mxAuth            mxAuth
 	limits            delivery.Limits
-	requireOverride   bool // nothing asks for it before there are published policies to lift
+	requireOverride   bool
 	relaxedREQUIRETLS bool
 	reuseLimit        int
 	idlePerHost       int
@@ -161,6 +161,8 @@ func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Co
 	if failures == 0 { // off
 		failures = math.MaxInt
 	}
+	resolver := route.NewResolver(d.resolvers)
+	d.mxAuth.notices(resolver, logger)
 	return &delivery.Config{
 		Module:            instName,
 		Hostname:          d.helo,
@@ -168,15 +170,19 @@ func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Co
 		Policies:          d.policy,
 		Fields:            d.policy.Fields(),
 		Key:               d.policy.OverrideKey,
-		Routes:            route.NewResolver(d.resolvers),
+		Routes:            resolver,
 		Dial:              d.dialer(),
 		IPv4Only:          d.forceIPv4,
 		TLS:               d.tlsClient,
 		Limits:            d.limits,
 		MinTLS:            d.mxAuth.minTLS,
+		MinMX:             d.mxAuth.minMX,
+		DANE:              d.mxAuth.dane && resolver.Validates(),
 		RelaxedREQUIRETLS: d.relaxedREQUIRETLS,
 		ConnectTimeout:    d.connectTimeout,
 		ReuseLimit:        d.reuseLimit,
+
+		TLSRequiredOverride: d.requireOverride,
 		Wire: smtpwire.Config{
 			Hostname:   d.helo,
 			NoChunking: !d.chunking,

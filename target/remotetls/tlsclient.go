@@ -67,11 +67,19 @@ func checkTLSDirective(node config.Node) error {
 // readable makes sure that an error about a file stands in the line that names it.
 func readable(node config.Node, paths ...string) error {
 	for _, path := range paths {
-		if _, err := os.ReadFile(path); err != nil {
-			return config.NodeErr(node, "%s: %v", node.Name, err)
+		if _, err := readFile(node, path); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func readFile(node config.Node, path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, config.NodeErr(node, "%s: %v", node.Name, err)
+	}
+	return content, nil
 }
 
 func checkProtocols(node config.Node) error {
