@@ -181,8 +181,9 @@ func (d *run) settled(g *group, host string, ip, local netip.Addr, o tlsplan.Out
 	}
 	s := &Secured{MXHost: host, MXIP: ip, LocalIP: local, Outcome: o}
 	listed, f := d.listed(g, host)
-	s.Problem = g.plan.Lacking(o, g.sts.Policy != nil)
-	if !g.plan.DANE.Usable() && g.sts.Policy != nil && !listed && f == nil {
+	inForce := g.sts.Policy != nil && g.sts.Policy.Mode != mtasts.None
+	s.Problem = g.plan.Lacking(o, inForce)
+	if inForce && !listed && f == nil && !g.plan.DANE.Usable() {
 		s.Problem = notListed(g.domain)
 	}
 	d.tellSecured(g, s)
