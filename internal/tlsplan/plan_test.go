@@ -1,9 +1,14 @@
 package tlsplan
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/mjl-/adns"
 
 	"tlscontrol/internal/policy"
 )
@@ -158,6 +163,16 @@ func TestJudgeMX(t *testing.T) {
 				t.Errorf("JudgeMX(need=%v, min=%q, %q) = %v, %v", tt.need, tt.min, level, j, problem)
 			}
 		}
+	}
+}
+
+// TestPanicIsNoProof: what a library panics over proves nothing.
+func TestPanicIsNoProof(t *testing.T) {
+	t.Parallel()
+	d := NewDANE("mx.test", []adns.TLSA{{Usage: 3, Selector: 1, MatchType: 1, CertAssoc: make([]byte, 32)}})
+	proof, problem := d.examine(tls.ConnectionState{PeerCertificates: []*x509.Certificate{nil}})
+	if proof != nil || problem == nil || problem.Reason != DANEMismatch || !strings.HasPrefix(problem.Text, "internal error") {
+		t.Errorf("%v, %v", proof, problem)
 	}
 }
 
