@@ -119,7 +119,7 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 	if err := d.check(cfg.Block); err != nil {
 		return nil, err
 	}
-	return d.engineConfig(instName, *logger), nil
+	return d.engineConfig(cfg.Block, instName, *logger)
 }
 
 // check refuses values that are good by themselves but not together.
@@ -155,11 +155,16 @@ func (d *settings) greetingTimeout() time.Duration {
 	return 0
 }
 
-// engineConfig fills the engine's structure.
-func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Config {
+// engineConfig fills the engine's structure and opens what the engine will close.
+func (d *settings) engineConfig(block config.Node, instName string, logger log.Logger) (*delivery.Config, error) {
 	failures := d.breakerFailures
 	if failures == 0 { // off
 		failures = math.MaxInt
+	}
+	out := slog.New(slogHandler{out: logger})
+	sts, err := openPolicies(d.mxAuth.mtasts, d.resolvers, out)
+	if err != nil {
+		return nil, config.NodeErr(block, "mtasts: %v", err)
 	}
 	resolver := route.NewResolver(d.resolvers)
 	d.mxAuth.notices(resolver, logger)
@@ -178,6 +183,7 @@ func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Co
 		MinTLS:            d.mxAuth.minTLS,
 		MinMX:             d.mxAuth.minMX,
 		DANE:              d.mxAuth.dane && resolver.Validates(),
+		STS:               sts,
 		RelaxedREQUIRETLS: d.relaxedREQUIRETLS,
 		ConnectTimeout:    d.connectTimeout,
 		ReuseLimit:        d.reuseLimit,
@@ -197,8 +203,8 @@ func (d *settings) engineConfig(instName string, logger log.Logger) *delivery.Co
 		Breakers:  health.BreakersConfig{Failures: failures, First: d.breakerMin, Max: d.breakerMax},
 		Pool:      pool.Config{PerHost: d.idlePerHost, Total: maxIdle, IdleTime: d.idleTime},
 		Observers: []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)},
-		Log:       slog.New(slogHandler{out: logger}),
-	}
+		Log:       out,
+	}, nil
 }
 
 // dialer connects from local_ip if there is one.

@@ -29,6 +29,7 @@ type mxAuth struct {
 type mtastsBlock struct {
 	dir          string         // where policies are kept; "" in memory only
 	roots        *x509.CertPool // of policy hosts; nil: the system's
+	rootFiles    []string       // where the roots come from
 	port         int            // of policy hosts
 	allowPrivate bool           // policy hosts may have addresses that are not public
 }
@@ -150,6 +151,7 @@ func readMTASTS(m *config.Map, node config.Node) (*mtastsBlock, error) {
 		if b.roots, err = rootCAs(child); err != nil {
 			return nil, err
 		}
+		b.rootFiles = child.Args
 	}
 	if child, ok := children["port"]; ok {
 		port, err := intDirective(1, 65535)(m, child)

@@ -2,6 +2,7 @@ package remotetls
 
 import (
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -66,7 +67,7 @@ func TestMXAuth(t *testing.T) {
 
 func wantMXAuth(t *testing.T, name string, got, want mxAuth) {
 	t.Helper()
-	if (got.mtasts == nil) != (want.mtasts == nil) || got.mtasts != nil && *got.mtasts != *want.mtasts {
+	if !reflect.DeepEqual(got.mtasts, want.mtasts) {
 		t.Errorf("%q: mtasts %+v, want %+v", name, got.mtasts, want.mtasts)
 	}
 	got.mtasts, want.mtasts = nil, nil
