@@ -115,6 +115,9 @@ func tlsaOf(records []dns.RR) []adns.TLSA {
 		return cmp.Or(cmp.Compare(b.Usage, a.Usage), cmp.Compare(b.Selector, a.Selector),
 			cmp.Compare(b.MatchType, a.MatchType), bytes.Compare(a.CertAssoc, b.CertAssoc))
 	})
+	found = slices.CompactFunc(found, func(a, b adns.TLSA) bool {
+		return a.Usage == b.Usage && a.Selector == b.Selector && a.MatchType == b.MatchType && bytes.Equal(a.CertAssoc, b.CertAssoc)
+	})
 	found = slices.Clone(found[:min(len(found), maxTLSA)])
 	left := maxTLSABytes
 	for i := range found {

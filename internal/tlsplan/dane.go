@@ -37,8 +37,25 @@ func NewDANE(base string, published []adns.TLSA, names ...string) *DANE {
 			d.usable = append(d.usable, r)
 		}
 	}
-	d.usable = strongest(d.usable)
+	d.usable = affordable(strongest(d.usable))
 	return d
+}
+
+// maxAnchors bounds the records of usage DANE-TA that a certificate is held
+// against. For each of them that the host shows the authority of, a chain is
+// built, for which a hostile host can make us check a hundred signatures. Who
+// changes an authority needs two or three.
+const maxAnchors = 8
+
+// affordable leaves out what there is too much of.
+func affordable(records []adns.TLSA) []adns.TLSA {
+	anchors := 0
+	return slices.DeleteFunc(records, func(r adns.TLSA) bool {
+		if r.Usage == adns.TLSAUsageDANETA {
+			anchors++
+		}
+		return r.Usage == adns.TLSAUsageDANETA && anchors > maxAnchors
+	})
 }
 
 // Usable reports whether there is a record that a certificate can be held
@@ -153,14 +170,16 @@ func (d *DANE) examine(cs tls.ConnectionState) (proof *Proof, problem *Problem) 
 	if len(cs.PeerCertificates) == 0 {
 		return nil, &Problem{Reason: DANEMismatch, Text: "the server showed no certificate"}
 	}
-	var more []dns.Domain
-	for _, name := range d.names[1:] {
-		more = append(more, dns.Domain{ASCII: name})
+	leaf := cs.PeerCertificates[0]
+	// A chain is built for each name that is given: the one that will do is enough.
+	name := d.base
+	if i := slices.IndexFunc(d.names, func(name string) bool { return leaf.VerifyHostname(name) == nil }); i >= 0 {
+		name = d.names[i]
 	}
-	ok, record, err := dane.Verify(discard, d.usable, cs, dns.Domain{ASCII: d.base}, more, nil)
+	ok, record, err := dane.Verify(discard, d.usable, cs, dns.Domain{ASCII: name}, nil, nil)
 	switch {
 	case ok:
-		return &Proof{record: record, leaf: cs.PeerCertificates[0]}, nil
+		return &Proof{record: record, leaf: leaf}, nil
 	case err != nil:
 		return nil, &Problem{Reason: DANEMismatch, Text: "no TLSA record proves the certificate: " + err.Error()}
 	}

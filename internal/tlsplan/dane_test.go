@@ -187,6 +187,32 @@ func TestDigestAgility(t *testing.T) {
 	}
 }
 
+// TestManyAnchors: of very many authorities only some are tried; certificates
+// and keys cost nothing and are all compared.
+func TestManyAnchors(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t)
+	cert := issue(t, ca, mailtest.Good, mxHost)
+	cs := shown(t, cert, ca.Root())
+	var filler []adns.TLSA
+	for i := range 90 {
+		filler = append(filler, adns.TLSA{Usage: 2, Selector: 1, MatchType: 1, CertAssoc: slices.Repeat([]byte{byte(i)}, 32)})
+	}
+	for name, tt := range map[string]struct {
+		records []adns.TLSA
+		want    bool
+	}{
+		"within bounds":     {append([]adns.TLSA{record(2, 0, 1, ca.Root())}, filler...), true},
+		"out of bounds":     {append(slices.Clone(filler), record(2, 0, 1, ca.Root())), false},
+		"a key behind them": {append(slices.Clone(filler), record(3, 1, 1, cert.Leaf)), true},
+	} {
+		d := tlsplan.NewDANE(mxHost, tt.records)
+		if o := (tlsplan.Examiner{Host: mxHost, DANE: d, DANEAlone: true}).Examine(cs); o.Verified() != tt.want {
+			t.Errorf("%s: %v", name, o.Problem)
+		}
+	}
+}
+
 // TestUnusable: records that mean nothing to us make TLS mandatory, and change
 // nothing else.
 func TestUnusable(t *testing.T) {
