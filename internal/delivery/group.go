@@ -137,11 +137,9 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 		return nil, routeFailure(err)
 	}
 	g.route = rt
-	if sts != nil {
-		var f *Failure
-		if g.sts, f = sts(); f != nil {
-			return nil, f
-		}
+	var f *Failure
+	if g.sts, f = sts.wait(d, rt.Hosts[0]); f != nil {
+		return nil, f
 	}
 	hosts, loops := route.WithoutSelf(rt.Hosts, d.e.cfg.Hostname)
 	if loops {

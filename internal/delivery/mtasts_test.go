@@ -22,6 +22,7 @@ type policies struct {
 	asked  []string
 	panics bool
 	stalls bool // until the context ends
+	hold   chan struct{}
 	closed int
 }
 
@@ -32,6 +33,9 @@ func (p *policies) Lookup(ctx context.Context, domain string) mtasts.Result {
 	p.mu.Unlock()
 	if panics {
 		panic("policy source")
+	}
+	if p.hold != nil {
+		<-p.hold
 	}
 	if stalls {
 		<-ctx.Done()
@@ -232,6 +236,30 @@ func TestStalledPolicySource(t *testing.T) {
 	}()
 	if got := code(failure(t, w.send(ctx, message("b@example.net"))["b@example.net"])); got != "451 4.3.2 internal" {
 		t.Error(got)
+	}
+}
+
+// TestLookupsBeside: while a policy is fetched from afar, everything else that has
+// to be known is looked up.
+func TestLookupsBeside(t *testing.T) {
+	t.Parallel()
+	p := sts(mtasts.Enforce, "*.test")
+	p.hold = make(chan struct{})
+	var s shows
+	w := newWorld(t, withDANE(withSTS(p)), s.host(mailtest.SelfSigned))
+	published(3, true)(w, &s)
+	done := make(chan *delivery.Failure)
+	go func() { done <- failure(t, w.send(t.Context(), message("b@example.net"))["b@example.net"]) }()
+	w.eventually("all is looked up", func() bool { return len(w.dns.Queries()) == 4 })
+	if n := w.mx[0].Connections(); n != 0 {
+		t.Error("the host was dialled before the policy was known")
+	}
+	close(p.hold)
+	if f := <-done; f != nil {
+		t.Error(code(f))
+	}
+	if queries := w.dns.Queries(); len(queries) != 4 {
+		t.Errorf("asked %q", queries)
 	}
 }
 

@@ -19,41 +19,68 @@ type STS interface {
 	Close()
 }
 
-// askSTS begins the lookup of a domain's policy and returns at once; the
-// function that it returns waits for the end. Without MTA-STS in the
-// configuration it is nil.
-func (d *run) askSTS(domain string) func() (mtasts.Result, *Failure) {
+// stsLookup is the lookup of a domain's policy on its way; nil without MTA-STS in
+// the configuration.
+type stsLookup chan stsAnswer
+
+type stsAnswer struct {
+	mtasts.Result
+	f *Failure
+}
+
+// askSTS begins the lookup of a domain's policy and returns at once.
+func (d *run) askSTS(domain string) stsLookup {
 	if d.e.cfg.STS == nil {
 		return nil
 	}
-	type found struct {
-		mtasts.Result
-		f *Failure
-	}
-	answer := make(chan found, 1)
-	d.e.active.Add(1) // We are inside a delivery, so it is not zero.
-	go func() {
-		defer d.e.active.Done()
-		var a found
+	lookup := make(stsLookup, 1)
+	d.beside(func() {
+		var a stsAnswer
 		defer func() {
 			if p := recover(); p != nil {
 				// It may be there, and demand more than we would do without it.
-				a = found{f: d.e.panicked("looking up an MTA-STS policy", p)}
+				a = stsAnswer{f: d.e.panicked("looking up an MTA-STS policy", p)}
 			}
-			answer <- a
+			lookup <- a
 		}()
 		if ascii, err := route.ASCII(domain); err == nil {
 			a.Result = d.e.cfg.STS.Lookup(d.ctx, ascii)
 		}
-	}()
-	return func() (mtasts.Result, *Failure) {
-		select {
-		case a := <-answer:
-			return a.Result, a.f
-		case <-d.ctx.Done():
-			return mtasts.Result{}, cancelled(d.ctx.Err())
-		}
+	})
+	return lookup
+}
+
+// wait waits for the policy. A policy may have to be fetched from afar; what is
+// asked about the first host next anyway is asked meanwhile.
+func (l stsLookup) wait(d *run, first route.Host) (mtasts.Result, *Failure) {
+	if l == nil {
+		return mtasts.Result{}, nil
 	}
+	if len(l) == 0 {
+		d.beside(func() {
+			defer d.e.recovered("looking up a host")
+			at, err := d.e.cfg.Routes.Addresses(d.ctx, first.Name, d.e.cfg.IPv4Only)
+			if err == nil && d.e.cfg.DANE {
+				_, _ = d.e.cfg.Routes.HostTLSA(d.ctx, first.Name, at, d.e.cfg.Port)
+			}
+		})
+	}
+	select {
+	case a := <-l:
+		return a.Result, a.f
+	case <-d.ctx.Done():
+		return mtasts.Result{}, cancelled(d.ctx.Err())
+	}
+}
+
+// beside runs a lookup in a goroutine that Close waits for. It must end with
+// d.ctx and not panic.
+func (d *run) beside(lookup func()) {
+	d.e.active.Add(1) // We are inside a delivery, so it is not zero.
+	go func() {
+		defer d.e.active.Done()
+		lookup()
+	}()
 }
 
 // liftedBy reports whether the message lifts what recipients publish: it has one
