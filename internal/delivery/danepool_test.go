@@ -86,6 +86,13 @@ func TestRecordsChange(t *testing.T) {
 						if f := w.sendOne(); f != nil {
 							t.Fatal(code(f))
 						}
+						want := tlsplan.VerifiedPKIX
+						if name == "other records" {
+							want = tlsplan.VerifiedDANEEE
+						}
+						if o := w.last().Connection.Outcome; o.Verification != want || !o.PKIX || o.Certificate == nil {
+							t.Errorf("outcome %+v, want %s", o, want)
+						}
 						if pooled {
 							w.eventually("the connection is idle", w.isIdle)
 						}

@@ -15,11 +15,11 @@ import (
 // session if there is one that meets the plan, else over a fresh one, address by address. Recipients without a
 // result afterwards stay open for the next host.
 func (d *run) tryHost(g *group, h route.Host) {
-	since := time.Now()
 	addrs, ok := d.settleHost(g, h)
 	if !ok {
 		return
 	}
+	since := time.Now()
 	place, err := d.e.places.Acquire(d.ctx, h.Name)
 	if err != nil {
 		f := failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "Too many messages for %s at once, try again later", h.Name)

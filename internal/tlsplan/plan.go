@@ -156,6 +156,9 @@ func Decide(s policy.Settings, f Floors) Plan {
 	case LevelAuthenticated:
 		p.raise(DemandVerified, FloorLocalPolicy)
 	}
+	if f.MinMX.strictness() > 0 && !p.HasFloor(FloorLocalPolicy) {
+		p.raise(Opportunistic, FloorLocalPolicy)
+	}
 	if f.MTASTS {
 		p.raise(DemandVerified, FloorMTASTS)
 	}
