@@ -52,6 +52,9 @@ type Attempt struct {
 	Hosts []HostFailure
 	// Fallback says why a delivery got less than the sender wanted.
 	Fallback tlsplan.Reason
+	// Downgrade is the host that gave less than it had proved before, nil if none
+	// did: the one of Connection, or one that was given up.
+	Downgrade *Downgrade
 	// UTF8 is true when the message travelled as SMTPUTF8.
 	UTF8 bool
 }

@@ -94,6 +94,7 @@ func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 		Plan:       g.plan,
 		Connection: o.connection,
 		Hosts:      g.hosts,
+		Downgrade:  g.downgrade,
 		UTF8:       o.utf8,
 	}
 	if o.failure == nil {

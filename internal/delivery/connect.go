@@ -35,8 +35,8 @@ type handshake struct {
 // open makes a session that meets the plan out of a fresh connection. Otherwise
 // the failure says why the address was given up, and the connection on which
 // that happened is described.
-func (d *run) open(g *group, host string, l *link) (*session, *Connection, *Failure) {
-	a := &opening{run: d, handshake: &handshake{host: host, plan: *g.plan}, ip: l.ip}
+func (d *run) open(g *group, plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
+	a := &opening{run: d, handshake: &handshake{host: host, plan: plan}, ip: l.ip}
 	returned := false
 	defer func() {
 		if !returned { // a panic, as from a callback of the TLS configuration

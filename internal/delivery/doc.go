@@ -13,10 +13,11 @@
 //  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan for
 //     the domain, Plan.ForHost the one for each host with the TLSA records that it
 //     publishes (published.go), before anything is dialled.
-//  6. health, pool: is there a place free at the host (host.go), and a proved
-//     session? If not, dial.go races for its addresses, leaving alone those that
-//     have not answered lately, and connect.go goes on from there: the
-//     certificate is examined and judged inside the one handshake.
+//  6. health, pool: is there a place free at the host (host.go), what did it
+//     prove before (memory.go), and is there a proved session? If not, dial.go
+//     races for its addresses, leaving alone those that have not answered
+//     lately, and connect.go goes on from there: the certificate is examined
+//     and judged inside the one handshake.
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient

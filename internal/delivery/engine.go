@@ -15,6 +15,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/pool"
@@ -85,6 +86,7 @@ type Config struct {
 	Breakers       health.BreakersConfig
 	ReuseLimit     int // messages carried by one connection after its first
 	Pool           pool.Config
+	Memory         downgrade.Config // zero: hosts are not remembered; its Log is that of the engine
 
 	Observers []Observer
 	Log       *slog.Logger
@@ -113,6 +115,7 @@ type Engine struct {
 	pool     *pool.Pool[*session]
 	places   *health.Places
 	breakers *health.Breakers
+	memory   *downgrade.Memory
 	tickets  tls.ClientSessionCache       // to resume TLS sessions, by host name
 	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight, and copyKey
 	attempts *lru.Cache[attemptKey, int]
@@ -145,6 +148,8 @@ func New(cfg Config) *Engine {
 	for _, name := range append(cfg.Fields.Names(), policy.StampField) {
 		e.ours = append(e.ours, nettextproto.CanonicalMIMEHeaderKey(name))
 	}
+	cfg.Memory.Log = cfg.Log
+	e.memory = downgrade.Open(cfg.Memory)
 	e.base, e.stop = context.WithCancel(context.Background())
 	e.cfg.Wire.Stop = e.base
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
@@ -172,6 +177,7 @@ func (e *Engine) Close() {
 		e.cfg.STS.Close()
 	}
 	e.cfg.Routes.Close()
+	e.memory.Close()
 }
 
 // BeginClose gives deliveries as long as Close does, and then stops them. It

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/mtasts"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/route"
@@ -38,6 +39,10 @@ type group struct {
 	worstFor *tlsplan.Plan // the plan under which worst fell
 	// last is the connection on which worst fell, nil if none was made.
 	last *Connection
+	// expected is what the host that is being tried proved before, downgrade the
+	// one that gave less, nil if none did (memory.go).
+	expected  downgrade.Expectation
+	downgrade *Downgrade
 
 	transaction smtpwire.Transaction  // under way
 	envelope    [1]smtpwire.Recipient // room for most transactions

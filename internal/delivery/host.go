@@ -32,7 +32,8 @@ func (d *run) tryHost(g *group, h route.Host) {
 	}
 	defer place.Release()
 
-	if s, ok := d.e.pool.Take(h.Name, *g.plan); ok {
+	plan := d.expecting(g, h.Name)
+	if s, ok := d.e.pool.Take(h.Name, plan); ok {
 		d.e.acquired(s, since, true)
 		d.use(g, s, place)
 		if len(g.open) == 0 || d.ctx.Err() != nil {
@@ -49,9 +50,10 @@ func (d *run) tryHost(g *group, h route.Host) {
 		if l, left = d.reach(g, h.Name, left); l == nil {
 			return
 		}
-		s, on, f := d.open(g, h.Name, l)
+		s, on, f := d.open(g, plan, h.Name, l)
 		switch {
 		case f != nil:
+			d.refusedByMemory(g, on, f)
 			complained(place, f.Reply)
 			g.gaveUp(HostFailure{Host: h.Name, IP: l.ip, Reason: f.Reason, Text: errText(f)}, f, on)
 			g.tries++

@@ -24,6 +24,9 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 			batch, rest = batch[:s.batch], batch[s.batch:]
 		}
 		res := s.conn.Send(d.ctx, d.transaction(g, s, batch))
+		if !stale(s, &res) {
+			d.remember(g, s)
+		}
 		undecided, cause := d.settle(g, s, batch, &res)
 		g.open = append(undecided, rest...)
 		clean, broken = res.Clean, res.Err != nil

@@ -54,6 +54,7 @@ type Memory struct {
 	// logged last.
 	failed, complained time.Time
 
+	closing    sync.Once
 	stop, done chan struct{}
 }
 
@@ -95,13 +96,13 @@ func Open(cfg Config) *Memory {
 	return m
 }
 
-// Close writes what is not written yet and ends the Memory's goroutine. It is
-// called once.
+// Close writes what is not written yet and ends the Memory's goroutine. What is
+// proved afterwards is not written any more.
 func (m *Memory) Close() {
 	if m == nil {
 		return
 	}
-	close(m.stop)
+	m.closing.Do(func() { close(m.stop) })
 	<-m.done
 }
 
