@@ -41,6 +41,7 @@ type Metrics struct {
 	failures         *prometheus.CounterVec
 	fallbacks        *prometheus.CounterVec
 	overrides        *prometheus.CounterVec
+	downgrades       *prometheus.CounterVec
 	deliverySeconds  *prometheus.HistogramVec
 	handshakeSeconds *prometheus.HistogramVec
 	poolConnections  *prometheus.GaugeVec
@@ -66,6 +67,9 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		overrides: counter("overrides_total",
 			"Delivery attempts in which the message itself had set its TLS policy.",
 			"module", "result"),
+		downgrades: counter("downgrades_total",
+			"Delivery attempts in which an MX host gave less TLS than it had proved before, by what was expected of it and what the operator wants done about it.",
+			"module", "action", "expected"),
 		deliverySeconds: histogram("delivery_seconds",
 			"Time from a message's being handed in to the result for a recipient.",
 			deliveryBuckets, "module", "result"),
@@ -104,7 +108,7 @@ var Default = sync.OnceValue(func() *Metrics {
 
 func (m *Metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides,
+		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
 		m.deliverySeconds, m.handshakeSeconds, m.poolConnections, m.logErrors,
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -73,7 +74,11 @@ func script(m *Metrics) {
 	fallback := attempt(delivery.Delivered, &clear)
 	fallback.Fallback = tlsplan.TLSNotOffered
 	o.Concluded(fallback, 3)
+	fallback.Fallback = ""
+	fallback.Downgrade = &delivery.Downgrade{Action: downgrade.Log, Expected: downgrade.Expectation{Level: downgrade.Verified}}
+	o.Concluded(fallback, 3)
 	deferred := attempt(delivery.Temporary, &clear)
+	deferred.Downgrade = &delivery.Downgrade{Action: downgrade.Defer, Expected: downgrade.Expectation{Level: downgrade.TLS}}
 	deferred.Fallback = tlsplan.TLSNotOffered // but it was not delivered
 	o.Concluded(deferred, 3)
 
@@ -87,6 +92,7 @@ func script(m *Metrics) {
 	o.Troubled(delivery.Trouble{Reason: "odd"})
 	strange := attempt("odd", &odd)
 	strange.Fallback = "odd"
+	strange.Downgrade = &delivery.Downgrade{Action: "odd"}
 	o.Concluded(strange, math.NaN())
 	strange = attempt(delivery.Delivered, nil)
 	strange.Fallback = "odd"
@@ -133,7 +139,7 @@ func TestCounts(t *testing.T) {
 		want float64
 	}{
 		{"delivered pkix", testutil.ToFloat64(m.deliveries.WithLabelValues("outbound", "delivered", "yes", "pkix")), 2},
-		{"delivered clear", testutil.ToFloat64(m.deliveries.WithLabelValues("outbound", "delivered", "no", "none")), 2},
+		{"delivered clear", testutil.ToFloat64(m.deliveries.WithLabelValues("outbound", "delivered", "no", "none")), 3},
 		{"permanent", testutil.ToFloat64(m.deliveries.WithLabelValues("outbound", "permanent", "yes", "none")), 1},
 		{"odd result", testutil.ToFloat64(m.deliveries.WithLabelValues("outbound", "temporary", "yes", "none")), 1},
 		{"no connection", testutil.ToFloat64(m.deliveries.WithLabelValues("other", "temporary", "no", "none")), 1},
@@ -148,6 +154,9 @@ func TestCounts(t *testing.T) {
 		{"override delivered", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "delivered")), 1},
 		{"override permanent", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "permanent")), 1},
 		{"override temporary", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "temporary")), 0},
+		{"downgrade logged", testutil.ToFloat64(m.downgrades.WithLabelValues("outbound", "log", "verified")), 1},
+		{"downgrade deferred", testutil.ToFloat64(m.downgrades.WithLabelValues("outbound", "defer", "tls")), 1},
+		{"no downgrade", testutil.ToFloat64(m.downgrades.WithLabelValues("outbound", "log", "tls")), 0},
 		{"idle", testutil.ToFloat64(m.poolConnections.WithLabelValues("outbound", "idle")), 0},
 		{"busy", testutil.ToFloat64(m.poolConnections.WithLabelValues("outbound", "busy")), 1},
 		{"log errors", testutil.ToFloat64(m.logErrors), 3},
@@ -263,6 +272,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 	out := outcome(tls.VersionTLS13, tlsplan.VerifiedPKIX)
 	a := attempt(delivery.Delivered, &out)
 	a.Fallback = tlsplan.CertificateExpired
+	a.Downgrade = &delivery.Downgrade{Action: downgrade.Log, Expected: downgrade.Expectation{Level: downgrade.TLS}}
 	a.Settings.RequireTLSSource = policy.FromMessage
 	if n := testing.AllocsPerRun(1000, func() {
 		o.Connected(delivery.Connected{Outcome: out})

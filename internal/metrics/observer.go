@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -21,6 +22,7 @@ type observer struct {
 	failures    map[delivery.Trouble]prometheus.Counter
 	fallbacks   map[tlsplan.Reason]prometheus.Counter
 	overrides   map[delivery.Result]prometheus.Counter
+	downgrades  map[downgradeLabels]prometheus.Counter
 	seconds     map[delivery.Result]prometheus.Observer
 	handshake   prometheus.Observer
 	idle, busy  prometheus.Gauge
@@ -37,6 +39,11 @@ type connectionLabels struct {
 	reused  bool
 }
 
+type downgradeLabels struct {
+	action   downgrade.Action
+	expected downgrade.Level
+}
+
 func newObserver(m *Metrics, module string) *observer {
 	o := &observer{
 		deliveries:  make(map[deliveryLabels]prometheus.Counter),
@@ -44,6 +51,7 @@ func newObserver(m *Metrics, module string) *observer {
 		failures:    make(map[delivery.Trouble]prometheus.Counter),
 		fallbacks:   make(map[tlsplan.Reason]prometheus.Counter),
 		overrides:   make(map[delivery.Result]prometheus.Counter),
+		downgrades:  make(map[downgradeLabels]prometheus.Counter),
 		seconds:     make(map[delivery.Result]prometheus.Observer),
 		handshake:   m.handshakeSeconds.WithLabelValues(module),
 		idle:        m.poolConnections.WithLabelValues(module, "idle"),
@@ -53,6 +61,12 @@ func newObserver(m *Metrics, module string) *observer {
 		o.addDeliveries(m, module, r)
 		o.overrides[r] = m.overrides.WithLabelValues(module, string(r))
 		o.seconds[r] = m.deliverySeconds.WithLabelValues(module, string(r))
+	}
+	for _, action := range []downgrade.Action{downgrade.Log, downgrade.Defer} {
+		for _, expected := range []downgrade.Level{downgrade.TLS, downgrade.Verified} {
+			o.downgrades[downgradeLabels{action, expected}] =
+				m.downgrades.WithLabelValues(module, string(action), string(expected))
+		}
 	}
 	for _, reused := range []bool{false, true} {
 		for _, v := range []string{versionNone, "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3", versionOther} {
@@ -139,6 +153,12 @@ func (o *observer) Concluded(a *delivery.Attempt, seconds float64) {
 			c = o.fallbacks[tlsplan.Internal]
 		}
 		c.Inc()
+	}
+	if d := a.Downgrade; d != nil {
+		// What is no word of the vocabulary is our mistake, and not counted.
+		if c := o.downgrades[downgradeLabels{d.Action, d.Expected.Level}]; c != nil {
+			c.Inc()
+		}
 	}
 	if s := a.Settings; s != nil &&
 		(s.RequireTLSSource == policy.FromMessage || s.SkipVerificationSource == policy.FromMessage) {

@@ -42,6 +42,7 @@ type Builder struct {
 	headers     Headers
 	seconds     Seconds
 	certificate Certificate
+	downgrade   TLSDowngrade
 	hosts       []Host
 	policy      TLSPolicy
 }
@@ -176,6 +177,7 @@ func (b *Builder) result(a *delivery.Attempt) {
 	if a.Fallback != "" {
 		s.TLSFallback = known(a.Fallback)
 	}
+	s.TLSDowngrade = b.lessThanBefore(a.Downgrade)
 	s.Hosts = b.givenUp(a.Hosts)
 }
 
@@ -188,6 +190,20 @@ func enhancedCode(e [3]int) (code EnhancedCode) {
 		code[i] = uint16(n)
 	}
 	return code
+}
+
+func (b *Builder) lessThanBefore(d *delivery.Downgrade) *TLSDowngrade {
+	if d == nil {
+		return nil
+	}
+	b.downgrade = TLSDowngrade{
+		MXHost:       clip(d.Host, maxWord),
+		Expected:     d.Expected.Level,
+		Verification: d.Expected.By,
+		LastSeen:     Moment(d.Expected.LastSeen.Unix()),
+		Action:       d.Action,
+	}
+	return &b.downgrade
 }
 
 func (b *Builder) givenUp(failures []delivery.HostFailure) []Host {

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-message/textproto"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -31,6 +32,8 @@ func goldenCases() []goldenCase {
 		{"null-sender", nullSender()},
 		{"several-hosts", severalHosts()},
 		{"idn", idn()},
+		{"delivered-downgraded", deliveredDowngraded()},
+		{"failed-downgraded", failedDowngraded()},
 	}
 }
 
@@ -198,5 +201,36 @@ func idn() *delivery.Attempt {
 	a.Plan = &tlsplan.Plan{Demand: tlsplan.DemandDANE, Floors: []tlsplan.Floor{tlsplan.FloorDANE, tlsplan.FloorREQUIRETLS}}
 	a.UTF8 = true
 	a.Hosts = nil
+	return a
+}
+
+// deliveredDowngraded: downgrade_action log.
+func deliveredDowngraded() *delivery.Attempt {
+	a := deliveredPlaintext()
+	a.Downgrade = &delivery.Downgrade{
+		Host: "mx1.example.net",
+		Expected: downgrade.Expectation{
+			Level: downgrade.Verified, By: tlsplan.VerifiedDANEEE,
+			LastSeen: time.Date(2025, 11, 20, 11, 0, 0, 0, time.FixedZone("CET", 3600)),
+		},
+		Action: downgrade.Log,
+	}
+	return a
+}
+
+// failedDowngraded: downgrade_action defer, for a sender who skips verification.
+func failedDowngraded() *delivery.Attempt {
+	a := deliveredPlaintext()
+	a.Result, a.Reason, a.Fallback = delivery.Temporary, tlsplan.TLSNotOffered, ""
+	a.Code, a.Enhanced = 451, [3]int{4, 7, 4}
+	a.Message = "mx1.example.net gave TLS on 2025-11-20 and cannot give it now: tls-not-offered: the host does not offer STARTTLS"
+	a.Description = a.Message
+	a.Connection.Outcome = tlsplan.Plaintext(
+		&tlsplan.Problem{Reason: tlsplan.TLSNotOffered, Text: "the host does not offer STARTTLS"}, nil)
+	a.Downgrade = &delivery.Downgrade{
+		Host:     "mx1.example.net",
+		Expected: downgrade.Expectation{Level: downgrade.TLS, LastSeen: time.Date(2025, 11, 20, 10, 0, 0, 0, time.UTC)},
+		Action:   downgrade.Defer,
+	}
 	return a
 }

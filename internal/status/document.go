@@ -3,6 +3,7 @@ package status
 import (
 	"net/netip"
 
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -79,9 +80,19 @@ type DeliveryStatus struct {
 	Verification        tlsplan.Verification `json:"verification,omitempty"`
 	VerificationError   string               `json:"verification-error,omitempty"`
 	TLSFallback         tlsplan.Reason       `json:"tls-fallback,omitempty"`
+	TLSDowngrade        *TLSDowngrade        `json:"tls-downgrade,omitempty"`
 	ConnectionReused    *bool                `json:"connection-reused,omitempty"`
 	Certificate         *Certificate         `json:"certificate,omitempty"`
 	Hosts               []Host               `json:"hosts,omitempty"`
+}
+
+// TLSDowngrade tells of an MX host that gave less TLS than it had proved before.
+type TLSDowngrade struct {
+	MXHost       string               `json:"mx-host"`
+	Expected     downgrade.Level      `json:"expected"`
+	Verification tlsplan.Verification `json:"verification,omitempty"` // where verified is expected
+	LastSeen     Moment               `json:"last-seen"`
+	Action       downgrade.Action     `json:"action"`
 }
 
 // Certificate is the certificate that the host showed, good or bad.

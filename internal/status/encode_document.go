@@ -74,6 +74,10 @@ func (s *DeliveryStatus) encode(e *encoder) {
 	e.optText("verification", string(s.Verification))
 	e.optText("verification-error", s.VerificationError)
 	e.optText("tls-fallback", string(s.TLSFallback))
+	if s.TLSDowngrade != nil {
+		e.key("tls-downgrade")
+		s.TLSDowngrade.encode(e)
+	}
 	e.optBool("connection-reused", s.ConnectionReused)
 	if s.Certificate != nil {
 		e.key("certificate")
@@ -97,6 +101,16 @@ func (c *Certificate) encode(e *encoder) {
 	e.text("issuer", c.Issuer)
 	e.moment("not-after", c.NotAfter)
 	e.hex("sha256", c.SHA256[:])
+	e.end()
+}
+
+func (d *TLSDowngrade) encode(e *encoder) {
+	e.begin()
+	e.text("mx-host", d.MXHost)
+	e.text("expected", string(d.Expected))
+	e.optText("verification", string(d.Verification))
+	e.moment("last-seen", d.LastSeen)
+	e.text("action", string(d.Action))
 	e.end()
 }
 
