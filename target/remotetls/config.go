@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/health"
 	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/pool"
@@ -66,9 +67,13 @@ type settings struct {
 	breakerFailures   int
 	breakerMin        time.Duration
 	breakerMax        time.Duration
+	downgradeMemory   time.Duration
+	downgradeAction   downgrade.Action
 
 	seen map[string]config.Node // the directives that the block has
 	helo string                 // hostname as it goes into EHLO
+
+	stateDir string // maddy's; empty only in tests
 }
 
 // directives lists everything that the block may hold.
@@ -98,6 +103,8 @@ func (d *settings) directives() []directive {
 		{name: "breaker_failures", read: intDirective(0, 1000), store: &d.breakerFailures, absent: constant(defaultFailures)},
 		{name: "breaker_min_time", read: timeoutDirective, store: &d.breakerMin, absent: constant(defaultBreakerMin)},
 		{name: "breaker_max_time", read: timeoutDirective, store: &d.breakerMax, absent: constant(defaultBreakerMax)},
+		{name: "downgrade_memory", read: daysDirective, store: &d.downgradeMemory, absent: constant(defaultMemory)},
+		{name: "downgrade_action", read: actionDirective, store: &d.downgradeAction, absent: constant(downgrade.Log)},
 	}
 }
 
@@ -111,6 +118,9 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 	}
 	for _, x := range all {
 		cfg.Custom(x.name, x.global, x.absent == nil, x.absent, x.read, x.store)
+	}
+	if d.stateDir, _ = cfg.Globals["state_dir"].(string); d.stateDir == "" {
+		d.stateDir = config.StateDirectory
 	}
 	if _, err := cfg.Process(); err != nil {
 		return nil, placed(cfg.Block, err)
@@ -141,6 +151,9 @@ func (d *settings) check(block config.Node) error {
 			place = d.seen["breaker_min_time"]
 		}
 		return config.NodeErr(place, "breaker_max_time: unexpected %v, expected at least the breaker_min_time of %v", d.breakerMax, d.breakerMin)
+	}
+	if d.downgradeMemory == 0 && d.downgradeAction == downgrade.Defer {
+		return config.NodeErr(d.seen["downgrade_action"], "downgrade_action: unexpected %q, expected off or log because of downgrade_memory off", d.downgradeAction)
 	}
 	return nil
 }
@@ -202,6 +215,7 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 		Places:    health.PlacesConfig{PerHost: d.hostConcurrency},
 		Breakers:  health.BreakersConfig{Failures: failures, First: d.breakerMin, Max: d.breakerMax},
 		Pool:      pool.Config{PerHost: d.idlePerHost, Total: maxIdle, IdleTime: d.idleTime},
+		Memory:    d.memory(instName),
 		Observers: []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)},
 		Log:       out,
 	}, nil

@@ -61,12 +61,13 @@ type world struct {
 	dns *mailtest.DNS
 	mx  *mailtest.MX
 	log *logBook
+	dir string // maddy's state directory
 }
 
 // newWorld starts a target whose block also has the given lines.
 func newWorld(t *testing.T, b mailtest.Behaviour, lines string) *world {
 	t.Helper()
-	w := &world{T: t, log: &logBook{}}
+	w := &world{T: t, log: &logBook{}, dir: t.TempDir()}
 	var err error
 	if w.ca, err = mailtest.NewCA(); err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func newWorld(t *testing.T, b mailtest.Behaviour, lines string) *world {
 	w.Target.log.Out = w.log
 	text := fmt.Sprintf("target.remote_tls outbound {\nhostname relay.example.com\nresolver %s\nport %d\n"+
 		"tls_client {\nroot_ca %s\n}\n%s%s\n}", w.dns.Addr(), w.mx.Port(), ca, quiet, lines)
-	if err := w.Init(config.NewMap(map[string]interface{}{"state_dir": t.TempDir()}, nodes(t, text)[0])); err != nil {
+	if err := w.Init(config.NewMap(map[string]interface{}{"state_dir": w.dir}, nodes(t, text)[0])); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })

@@ -16,12 +16,13 @@ const (
 	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, resolver, port, mx_auth, limits, " +
 		"requiretls_override, relaxed_requiretls, conn_reuse_limit, conn_max_idle_count, conn_max_idle_time, connect_timeout, " +
 		"command_timeout, submission_timeout, chunking, " +
-		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time"
+		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time, downgrade_memory, downgrade_action"
 	everyAuth   = "dane, dnssec, mtasts, local_policy, sts_preload, debug"
 	timeoutHint = "expected a duration up to 24h, such as 30s or 5m"
 	secondsHint = "expected a number of seconds up to 86400, or a duration such as 150s"
 	serverHint  = "expected an IP address with an optional port, as 127.0.0.1, 127.0.0.1:5353, ::1 or [::1]:5353"
 	versionHint = "expected the lowest and the highest of tls1.0, tls1.1, tls1.2, tls1.3, or one of them"
+	daysHint    = "expected a time from 1d to 366d, such as 30d, or off"
 	limitHint   = "expected rate NUMBER [DURATION] or concurrency NUMBER"
 )
 
@@ -63,6 +64,19 @@ func mistakes(missing, bad string) []mistake {
 		{"breaker_min_time 0s", `2: breaker_min_time: unexpected "0s", ` + timeoutHint},
 		{"breaker_max_time 10s", `2: breaker_max_time: unexpected 10s, expected at least the breaker_min_time of 30s`},
 		{"breaker_min_time 20m", `2: breaker_max_time: unexpected 10m0s, expected at least the breaker_min_time of 20m0s`},
+		{"downgrade_memory", `2: downgrade_memory: ` + daysHint},
+		{"downgrade_memory {\n}", `2: downgrade_memory: unexpected block, ` + daysHint},
+		{"downgrade_memory 30", `2: downgrade_memory: unexpected "30", ` + daysHint},
+		{"downgrade_memory 30 d", `2: downgrade_memory: unexpected "d" after "30", ` + daysHint},
+		{"downgrade_memory 1h", `2: downgrade_memory: unexpected "1h", ` + daysHint},
+		{"downgrade_memory 0d", `2: downgrade_memory: unexpected "0d", ` + daysHint},
+		{"downgrade_memory -30d", `2: downgrade_memory: unexpected "-30d", ` + daysHint},
+		{"downgrade_memory 367d", `2: downgrade_memory: unexpected "367d", ` + daysHint},
+		{"downgrade_memory 213503982334602d", `2: downgrade_memory: unexpected "213503982334602d", ` + daysHint}, // one day if it overflows
+		{"downgrade_action", `2: downgrade_action: expected log, defer or off`},
+		{"downgrade_action reject", `2: downgrade_action: unexpected "reject", expected log, defer or off`},
+		{"downgrade_action log defer", `2: downgrade_action: unexpected "defer" after "log", expected log, defer or off`},
+		{"downgrade_memory off\ndowngrade_action defer", `3: downgrade_action: unexpected "defer", expected off or log because of downgrade_memory off`},
 		{"chunking always", `2: chunking: unexpected "always", expected yes or no`},
 
 		{"tls_client", `2: tls_client: expected a block`},
