@@ -1,0 +1,186 @@
+package real
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tlscontrol/internal/mailtest"
+)
+
+// hang ends a test that would hang; nothing asserts how long things take.
+const hang = 60 * time.Second
+
+// daemon is a process that runs until the test ends.
+type daemon struct {
+	*testing.T
+	name   string
+	log    string // file with what it said
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // why it exited
+}
+
+// start runs a process in a group of its own. What it says goes to a file, and
+// into the test's log if the test fails.
+func start(t *testing.T, name string, cmd *exec.Cmd) *daemon {
+	t.Helper()
+	d := &daemon{T: t, name: name, cmd: cmd, exited: make(chan struct{})}
+	out, err := os.CreateTemp(t.TempDir(), name+"-*.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	d.log, cmd.Stdout, cmd.Stderr = out.Name(), out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		d.err = cmd.Wait()
+		close(d.exited)
+	}()
+	t.Cleanup(func() {
+		d.stop()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", name, d.said())
+		}
+	})
+	return d
+}
+
+// said is what the process wrote so far.
+func (d *daemon) said() string {
+	d.Helper()
+	text, err := os.ReadFile(d.log)
+	if err != nil {
+		d.Error(err)
+	}
+	return string(text)
+}
+
+// stop ends the process as an operator does, and its whole group if that is not
+// enough.
+func (d *daemon) stop() {
+	d.Helper()
+	d.signal(d.cmd.Process.Pid, syscall.SIGTERM)
+	select {
+	case <-d.exited:
+	case <-time.After(hang):
+		d.Errorf("%s did not stop", d.name)
+	}
+	d.signal(-d.cmd.Process.Pid, syscall.SIGKILL)
+	<-d.exited
+}
+
+func (d *daemon) signal(pid int, sig syscall.Signal) {
+	d.Helper()
+	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		d.Error(err)
+	}
+}
+
+// accepts waits until the process accepts connections at all addresses.
+func (d *daemon) accepts(addresses ...string) {
+	d.Helper()
+	for _, address := range addresses {
+		d.eventually("listens on "+address, func() bool {
+			c, err := net.Dial("tcp", address)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	}
+}
+
+// eventually waits until a condition holds, and no longer than the process lives.
+func (d *daemon) eventually(what string, holds func() bool) {
+	d.Helper()
+	deadline := time.Now().Add(hang)
+	for !holds() {
+		select {
+		case <-d.exited:
+			d.Fatalf("%s ended: %v", d.name, d.err)
+		default:
+		}
+		if time.Now().After(deadline) {
+			d.Fatalf("%s: never came true: %s", d.name, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// publicDir is a directory for a test that other users may enter.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tlscontrol-real-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// write makes a file that everybody may read, and its directories.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeDirs makes directories that belong to a user.
+func makeDirs(t *testing.T, owner string, dirs ...string) {
+	t.Helper()
+	account, err := user.Lookup(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(account.Uid)
+	gid, _ := strconv.Atoi(account.Gid)
+	for _, dir := range dirs {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(dir, uid, gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// addresses draws a loopback network for a test and returns n of its addresses
+// with a port that is free on all of them.
+func addresses(t *testing.T, n int) (ips []string, port int) {
+	t.Helper()
+	network := fmt.Sprintf("127.%d.%d.", rand.IntN(254)+1, rand.IntN(256))
+	for i := range n {
+		ips = append(ips, network+strconv.Itoa(i+2))
+	}
+	port, err := mailtest.FreePort(ips...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ips, port
+}
+
+// fill replaces the values in braces: "{dir}" by the value that follows "dir".
+func fill(text string, values ...string) string {
+	for i := 0; i < len(values); i += 2 {
+		text = strings.ReplaceAll(text, "{"+values[i]+"}", values[i+1])
+	}
+	return text
+}
