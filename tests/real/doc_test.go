@@ -3,6 +3,8 @@
 //
 //   - Postfix and Exim receive mail from a real maddy process; what they filed is
 //     compared octet by octet with what was handed in.
+//   - Unbound validates zones that NSD serves and ldns signed, well and badly,
+//     below a root of their own; our resolver must tell which is which.
 //
 // The parts are installed by tests/real/install, which .ci/run calls first. Each
 // test starts its own, in the foreground, with a configuration and directories
@@ -20,11 +22,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
-// binary is the custom maddy, built once.
-var binary string
+// workspace is a directory for what all tests share.
+var workspace string
+
+// binary is the custom maddy, built when the first test needs it.
+var binary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(workspace, "maddy")
+	if out, err := exec.Command("go", "build", "-o", path, "tlscontrol/cmd/maddy").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building cmd/maddy: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -34,18 +46,11 @@ func run(m *testing.M) int {
 	if missing := missingParts(); missing != "" {
 		fmt.Fprintf(os.Stderr, "SKIPPED in part: %s; see tests/real/install\n", missing)
 	}
-	dir, err := os.MkdirTemp("", "tlscontrol-real-")
-	if err != nil {
+	var err error
+	if workspace, err = os.MkdirTemp("", "tlscontrol-real-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "maddy")
-	build := exec.Command("go", "build", "-o", binary, "tlscontrol/cmd/maddy")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "building cmd/maddy:", err)
-		return 1
-	}
+	defer os.RemoveAll(workspace)
 	return m.Run()
 }

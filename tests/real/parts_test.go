@@ -20,8 +20,11 @@ type part struct {
 var (
 	postfixPart = part{"postfix", []string{"postfix", "postconf"}, []string{"postfix"}}
 	eximPart    = part{"exim", []string{"/opt/exim4/usr/sbin/exim4"}, []string{"Debian-exim"}}
+	nsdPart     = part{"nsd", []string{"nsd"}, []string{"nsd"}}
+	unboundPart = part{"unbound", []string{"unbound"}, []string{"unbound"}}
+	ldnsPart    = part{"ldnsutils", []string{"ldns-keygen", "ldns-signzone"}, nil}
 
-	allParts = []part{postfixPart, eximPart}
+	allParts = []part{postfixPart, eximPart, nsdPart, unboundPart, ldnsPart}
 )
 
 // missing says what of a part is not there, "" if it can be used.

@@ -89,6 +89,10 @@ type relay struct {
 func startRelay(t *testing.T, to *receiver) *relay {
 	t.Helper()
 	s := &relay{T: t, dir: t.TempDir()}
+	maddy, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ips, port := addresses(t, 3)
 	for i, address := range []*string{&s.chunks, &s.data, &s.metrics} {
 		*address = fmt.Sprintf("%s:%d", ips[i], port)
@@ -98,7 +102,7 @@ func startRelay(t *testing.T, to *receiver) *relay {
 	}
 	write(t, s.path("maddy.conf"), fill(relayConf, "dir", s.dir, "dns", to.dns.Addr(),
 		"port", strconv.Itoa(to.port), "chunks", s.chunks, "data", s.data, "metrics", s.metrics))
-	s.process = start(t, "maddy", exec.Command(binary, "--config", s.path("maddy.conf"), "run"))
+	s.process = start(t, "maddy", exec.Command(maddy, "--config", s.path("maddy.conf"), "run"))
 	s.process.accepts(s.chunks, s.data, s.metrics)
 	return s
 }
