@@ -162,14 +162,21 @@ func makeDirs(t *testing.T, owner string, dirs ...string) {
 	}
 }
 
-// addresses draws a loopback network for a test and returns n of its addresses
-// with a port that is free on all of them.
+// network draws a loopback network and returns n of its addresses.
+func network(n int) []string {
+	prefix := fmt.Sprintf("127.%d.%d.", rand.IntN(254)+1, rand.IntN(256))
+	ips := make([]string, n)
+	for i := range ips {
+		ips[i] = prefix + strconv.Itoa(i+2)
+	}
+	return ips
+}
+
+// addresses draws n loopback addresses for a test, with a port that is free on all
+// of them.
 func addresses(t *testing.T, n int) (ips []string, port int) {
 	t.Helper()
-	network := fmt.Sprintf("127.%d.%d.", rand.IntN(254)+1, rand.IntN(256))
-	for i := range n {
-		ips = append(ips, network+strconv.Itoa(i+2))
-	}
+	ips = network(n)
 	port, err := mailtest.FreePort(ips...)
 	if err != nil {
 		t.Fatal(err)

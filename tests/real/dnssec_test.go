@@ -3,6 +3,7 @@ package real
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ lost-alias CNAME nothing
 loop CNAME loop
 *.wild MX 10 mx
 *.wild A 127.0.0.1
+_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
 `
 
 // inSecure is what is found of the MX records and of the addresses of each name
@@ -100,7 +102,21 @@ func TestDNSSEC(t *testing.T) {
 	} {
 		expect(name, want)
 	}
-	t.Logf("%d names", count)
+	for name, want := range map[string]string{
+		"mx.nsec.test": "1 secure", "mx.nsec3.test": "1 secure", "mx.opt-out.test": "1 secure",
+		"mx.unsigned.test": "1 insecure", "mx.island.test": "1 insecure",
+		"mx.stripped.test": "temporary", "mx.alien.test": "temporary", "mx.expired.test": "temporary",
+		"only4.nsec.test": "0 secure", "only4.nsec3.test": "0 secure", "only4.unsigned.test": "0 insecure",
+		// Without a proof that there is none, for what that would be worth.
+		"only4.opt-out.test": "0 insecure", "only4.alien.test": "temporary",
+		"mx-alias.nsec.test": "0 secure", "any.wild.nsec.test": "0 secure", "nothing.nsec.test": "0 secure",
+	} {
+		count++
+		if got := foundTLSA(t, r, name); got != want {
+			t.Errorf("TLSA of %s: %s, want %s", name, got, want)
+		}
+	}
+	t.Logf("%d lookups", count)
 }
 
 // foundMX is what is found of the MX records of a name.
@@ -128,6 +144,18 @@ func foundAddresses(t *testing.T, r *route.Resolver, name string) string {
 		return kindOf(t, err)
 	}
 	return security(found.Authentic)
+}
+
+// foundTLSA is what is found of the TLSA records for port 25 of a name.
+func foundTLSA(t *testing.T, r *route.Resolver, name string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	found, err := r.TLSA(ctx, name, 25)
+	if err != nil {
+		return kindOf(t, err)
+	}
+	return fmt.Sprintf("%d %s", len(found.Records), security(found.Authentic))
 }
 
 func security(authentic bool) string {

@@ -58,11 +58,12 @@ box:
   return_path_add
 `
 
-// startExim lets Exim be the receiver.
-func startExim(t *testing.T) *receiver {
+// startExim lets Exim be the receiver, for more domains if there are any.
+func startExim(t *testing.T, domains ...string) *receiver {
 	t.Helper()
 	need(t, eximPart)
 	r := newReceiver(t)
+	domains = append(domains, r.domains()...)
 	var ips []string
 	table := ""
 	for door, ip := range r.ips {
@@ -77,7 +78,7 @@ func startExim(t *testing.T) *receiver {
 	write(t, r.path("doors"), table)
 	write(t, r.path("exim.conf"), fill(eximConf, "exim", exim, "dir", r.dir, "ips", strings.Join(ips, " : "),
 		"port", fmt.Sprint(r.port), "size", fmt.Sprint(sizeLimit), "clear", r.ips["clear"], "idle", r.ips["idle"], "idle-time", idleTime,
-		"domains", strings.Join(r.domains(), " : ")))
+		"domains", strings.Join(domains, " : ")))
 	makeDirs(t, "Debian-exim", r.path("spool"), r.path("log"), r.path("mail"))
 	for _, box := range boxes {
 		makeDirs(t, "Debian-exim", r.path("mail/"+box))

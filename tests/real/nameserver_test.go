@@ -33,7 +33,7 @@ func (s signing) delegated() bool { return s != unsigned && s != island }
 // zone is a zone under the top-level domain test. The names of records are
 // relative to it.
 type zone struct {
-	name    string // without .test
+	name    string // without .test; "" for more records of test itself
 	signing signing
 	records string
 }
@@ -56,6 +56,10 @@ func startNameserver(t *testing.T, zones ...zone) *nameserver {
 	delegations := ""
 	names := []string{".", "test"}
 	for _, z := range zones {
+		if z.name == "" {
+			delegations += z.records
+			continue
+		}
 		name := z.name + ".test"
 		names = append(names, name)
 		delegations += z.name + " NS ns\n" + n.makeZone(name, z.signing, z.records)

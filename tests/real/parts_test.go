@@ -20,11 +20,12 @@ type part struct {
 var (
 	postfixPart = part{"postfix", []string{"postfix", "postconf"}, []string{"postfix"}}
 	eximPart    = part{"exim", []string{"/opt/exim4/usr/sbin/exim4"}, []string{"Debian-exim"}}
+	fingerPart  = part{"posttls-finger", []string{"posttls-finger", "unshare"}, nil}
 	nsdPart     = part{"nsd", []string{"nsd"}, []string{"nsd"}}
 	unboundPart = part{"unbound", []string{"unbound"}, []string{"unbound"}}
 	ldnsPart    = part{"ldnsutils", []string{"ldns-keygen", "ldns-signzone"}, nil}
 
-	allParts = []part{postfixPart, eximPart, nsdPart, unboundPart, ldnsPart}
+	allParts = []part{postfixPart, eximPart, fingerPart, nsdPart, unboundPart, ldnsPart}
 )
 
 // missing says what of a part is not there, "" if it can be used.
@@ -70,13 +71,17 @@ func missingParts() string {
 func need(t *testing.T, parts ...part) {
 	t.Helper()
 	for _, p := range parts {
-		missing := p.missing()
-		switch {
-		case missing == "":
-		case os.Getenv("TLSCONTROL_REAL") == "required":
-			t.Fatalf("TLSCONTROL_REAL=required, but missing: %s", missing)
-		default:
-			t.Skipf("SKIPPED: no %s here, so that nothing is known of working with it", missing)
+		if missing := p.missing(); missing != "" {
+			skip(t, "no "+missing+" here")
 		}
 	}
+}
+
+// skip ends a test that cannot be run here.
+func skip(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("TLSCONTROL_REAL") == "required" {
+		t.Fatalf("TLSCONTROL_REAL=required, but %s", why)
+	}
+	t.Skipf("SKIPPED: %s, so that nothing is known of working with it", why)
 }

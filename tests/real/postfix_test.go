@@ -58,11 +58,12 @@ showq     unix  n  -  n  -     -  showq
 postlog   unix-dgram n - n -   1  postlogd
 `
 
-// startPostfix lets Postfix be the receiver.
-func startPostfix(t *testing.T) *receiver {
+// startPostfix lets Postfix be the receiver, for more domains if there are any.
+func startPostfix(t *testing.T, domains ...string) *receiver {
 	t.Helper()
 	need(t, postfixPart)
 	r := newReceiver(t)
+	domains = append(domains, r.domains()...)
 	master := postfixMaster
 	for _, door := range slices.Sorted(maps.Keys(r.ips)) {
 		master += fmt.Sprintf("%s:%d inet n - n - - smtpd -o smtpd_tls_chain_files=%s", r.ips[door], r.port, r.path(door+".pem"))
@@ -76,13 +77,13 @@ func startPostfix(t *testing.T) *receiver {
 	}
 	table := ""
 	for _, box := range boxes {
-		for _, domain := range r.domains() {
+		for _, domain := range domains {
 			table += box + "@" + domain + " " + box + "/\n"
 		}
 	}
 	config := r.path("config")
 	write(t, config+"/main.cf", fill(postfixMain, "dir", r.dir,
-		"size", fmt.Sprint(sizeLimit), "domains", strings.Join(r.domains(), ", ")))
+		"size", fmt.Sprint(sizeLimit), "domains", strings.Join(domains, ", ")))
 	write(t, config+"/master.cf", master)
 	write(t, r.path("boxes"), table)
 	makeDirs(t, "root", r.path("queue"))

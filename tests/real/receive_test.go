@@ -14,11 +14,11 @@ import (
 // sides: what was filed and logged, what the client heard, and the document.
 func TestReceivers(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(*testing.T) *receiver{"Postfix": startPostfix, "Exim": startExim} {
+	for name, start := range map[string]func(*testing.T, ...string) *receiver{"Postfix": startPostfix, "Exim": startExim} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := start(t)
-			s := startRelay(t, r)
+			s := startRelay(t, relayTo{ca: r.ca, dns: r.dns.Addr(), port: r.port, mxAuth: "local_policy off"})
 			for promise, test := range map[string]func(*testing.T, *receiver, *relay){
 				"bodies arrive":      testBodiesArrive,
 				"plans meet doors":   testPlansMeetDoors,

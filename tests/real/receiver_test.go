@@ -51,8 +51,11 @@ type receiver struct {
 	dir  string // owned by root; the mailboxes are in mail/
 	ca   *mailtest.CA
 	dns  *mailtest.DNS
-	ips  map[string]string // by door
 	port int
+
+	// By door.
+	ips   map[string]string
+	certs map[string]tls.Certificate
 
 	server  *daemon
 	logFile string
@@ -63,7 +66,7 @@ type receiver struct {
 
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
-	r := &receiver{T: t, dir: publicDir(t), ips: make(map[string]string)}
+	r := &receiver{T: t, dir: publicDir(t), ips: make(map[string]string), certs: make(map[string]tls.Certificate)}
 	var err error
 	if r.ca, err = mailtest.NewCA(); err != nil {
 		t.Fatal(err)
@@ -87,6 +90,7 @@ func newReceiver(t *testing.T) *receiver {
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.certs[name] = cert
 		write(t, r.path(name+".pem"), pemOf(t, cert))
 	}
 	r.dns.MX(idnASCII, 10, "good.mx.test")

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"tlscontrol/internal/mailtest"
 )
 
 // relayConf hands what it takes to the target at once, so that the client hears
@@ -52,6 +54,9 @@ target.remote_tls chunks {
     tls_client {
         root_ca {dir}/ca.pem
     }
+    mx_auth {
+        {mx-auth}
+    }
 }
 target.remote_tls data {
     policy &outbound_policy
@@ -60,6 +65,9 @@ target.remote_tls data {
     port {port}
     tls_client {
         root_ca {dir}/ca.pem
+    }
+    mx_auth {
+        {mx-auth}
     }
     chunking no
 }
@@ -85,8 +93,16 @@ type relay struct {
 	process      *daemon
 }
 
-// startRelay starts a maddy process that finds the receiver's domains.
-func startRelay(t *testing.T, to *receiver) *relay {
+// relayTo is where a relay delivers to.
+type relayTo struct {
+	ca     *mailtest.CA
+	dns    string // the resolver
+	port   int    // of MX hosts
+	mxAuth string // inside mx_auth
+}
+
+// startRelay starts a maddy process.
+func startRelay(t *testing.T, to relayTo) *relay {
 	t.Helper()
 	s := &relay{T: t, dir: t.TempDir()}
 	maddy, err := binary()
@@ -100,8 +116,8 @@ func startRelay(t *testing.T, to *receiver) *relay {
 	if err := to.ca.WriteFile(s.path("ca.pem")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, s.path("maddy.conf"), fill(relayConf, "dir", s.dir, "dns", to.dns.Addr(),
-		"port", strconv.Itoa(to.port), "chunks", s.chunks, "data", s.data, "metrics", s.metrics))
+	write(t, s.path("maddy.conf"), fill(relayConf, "dir", s.dir, "dns", to.dns,
+		"port", strconv.Itoa(to.port), "mx-auth", to.mxAuth, "chunks", s.chunks, "data", s.data, "metrics", s.metrics))
 	s.process = start(t, "maddy", exec.Command(maddy, "--config", s.path("maddy.conf"), "run"))
 	s.process.accepts(s.chunks, s.data, s.metrics)
 	return s

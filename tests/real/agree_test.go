@@ -1,0 +1,59 @@
+package real
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"text/tabwriter"
+)
+
+// TestAgreement: posttls-finger and we say the same about every MX host of the
+// matrix, except where the matrix says otherwise, and why. What we say is what a
+// relay's document says about a message sent there.
+func TestAgreement(t *testing.T) {
+	t.Parallel()
+	need(t, fingerPart, nsdPart, unboundPart, ldnsPart)
+	cases := mxCases()
+	var domains []string // that Postfix takes mail for
+	for _, c := range cases {
+		if c.door != "" {
+			domains = append(domains, c.domain())
+		}
+	}
+	r := startPostfix(t, domains...)
+	n := startNameserver(t, serveCases(t, r, cases)...)
+	roots := n.path("ca.pem")
+	if err := r.ca.WriteFile(roots); err != nil {
+		t.Fatal(err)
+	}
+	f := newFinger(t, n, roots)
+	s := startRelay(t, relayTo{ca: r.ca, dns: n.resolver, port: r.port, mxAuth: "dane"})
+	table := &strings.Builder{}
+	w := tabwriter.NewWriter(table, 0, 0, 2, ' ', 0)
+	agreed := 0
+	for _, c := range cases {
+		var options []string
+		if c.sni {
+			options = []string{"-s", c.host()}
+		}
+		theirs, said := f.examine(t, c.level, fmt.Sprintf("%s:%d", c.domain(), r.port), options...)
+		docs, _ := s.send(mail{from: "a@keep.test", to: []string{"b@" + c.domain()}, body: []byte("a body\r\n")})
+		ours := verdictOf(docs[0])
+		expected := c.theirs
+		if expected == "" {
+			expected = c.want
+		}
+		if theirs != expected || ours != c.want {
+			t.Errorf("%s: posttls-finger says %q, want %q; we say %q, want %q\n%s%v", c.name, theirs, expected, ours, c.want, said, docs[0])
+		}
+		if theirs == ours {
+			agreed++
+			if by := docs[0].get("delivery-status.verification"); ours == isVerified && by != provedBy(said) {
+				t.Errorf("%s: verified by %v, but posttls-finger says\n%s", c.name, by, said)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.name, c.level, theirs, ours, c.why)
+	}
+	w.Flush()
+	t.Logf("posttls-finger and we, case by case:\n%s%d cases, %d agree, %d differ as expected", table, len(cases), agreed, len(cases)-agreed)
+}
