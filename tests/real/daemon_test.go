@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,6 +48,7 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *daemon {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	running.Store(cmd.Process.Pid, true)
 	go func() {
 		d.err = cmd.Wait()
 		close(d.exited)
@@ -81,6 +84,23 @@ func (d *daemon) stop() {
 	}
 	d.signal(-d.cmd.Process.Pid, syscall.SIGKILL)
 	<-d.exited
+	running.Delete(d.cmd.Process.Pid)
+}
+
+// running has the process groups that run now, by number.
+var running sync.Map
+
+// interrupted ends them when the tests are told to end: they are not in our own
+// group, and would stay.
+func interrupted() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	<-told
+	for pid := range running.Range {
+		syscall.Kill(-pid.(int), syscall.SIGKILL)
+	}
+	os.RemoveAll(workspace)
+	os.Exit(1)
 }
 
 func (d *daemon) signal(pid int, sig syscall.Signal) {
@@ -124,12 +144,12 @@ func (d *daemon) eventually(what string, holds func() bool) {
 // publicDir is a directory for a test that other users may enter.
 func publicDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tlscontrol-real-")
+	dir, err := os.MkdirTemp(workspace, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := errors.Join(os.Chmod(workspace, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -15,7 +15,8 @@
 // the machine's mail or name service is read or touched. They drop privileges by
 // themselves, so the tests must be root.
 //
-// Where a part is missing, the tests that need it are skipped, and say so. With
+// Where a part is missing, the tests that need it are skipped, and say so; run with
+// -count=1 after installing it, since a skipped test is a cached success. With
 // TLSCONTROL_REAL=required in the environment they fail instead: so that
 // nothing is skipped unseen where the parts are meant to be.
 package real
@@ -55,5 +56,6 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(workspace)
+	go interrupted()
 	return m.Run()
 }

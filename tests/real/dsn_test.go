@@ -2,51 +2,15 @@ package real
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/foxcpp/maddy/framework/buffer"
 
 	"tlscontrol/internal/delivery"
-	"tlscontrol/internal/policy"
-	"tlscontrol/internal/pool"
-	"tlscontrol/internal/route"
-	"tlscontrol/internal/smtpwire"
 )
-
-// verified wants verified TLS for everything.
-type verified struct{}
-
-func (verified) Row(context.Context, string) (*policy.Block, error) { return nil, nil }
-func (verified) Decide(policy.Question) policy.Settings             { return policy.Settings{RequireTLS: true} }
-
-// newEngine delivers to a receiver. It is for what maddy's endpoints do not take
-// from a client: they offer no DSN.
-func newEngine(t *testing.T, to *receiver) *delivery.Engine {
-	t.Helper()
-	e := delivery.New(delivery.Config{
-		Module:         "outbound",
-		Hostname:       "relay.example.com",
-		Port:           to.port,
-		Policies:       verified{},
-		Fields:         policy.DefaultFields(),
-		Key:            func() (policy.Key, error) { return policy.Key{1}, nil },
-		Routes:         route.NewResolver([]string{to.dns.Addr()}),
-		Dial:           (&net.Dialer{}).DialContext,
-		TLS:            &tls.Config{RootCAs: to.ca.Pool()},
-		Wire:           smtpwire.Config{Hostname: "relay.example.com", Timeouts: smtpwire.Timeouts{Greeting: hang, Command: hang, Body: hang, Final: hang}},
-		ConnectTimeout: hang,
-		ReuseLimit:     10,
-		Pool:           pool.Config{PerHost: 5, Total: 50, IdleTime: time.Hour},
-	})
-	t.Cleanup(e.Close)
-	return e
-}
 
 // testDSN: what the sender asked of delivery reports reaches the server, which
 // reports accordingly (RFC 3461): about the recipient for whom success is to be
@@ -68,13 +32,11 @@ func testDSN(t *testing.T, r *receiver, _ *relay) {
 	}
 	m.Header.Add("Subject", "with a report")
 	knownB, knownC := r.mailbox("b"), r.mailbox("c")
-	ctx, cancel := context.WithTimeout(context.Background(), hang)
-	defer cancel()
-	newEngine(t, r).Deliver(ctx, m, func(recipient string, err error) {
+	for recipient, err := range deliver(t, r, m, nil) {
 		if err != nil {
-			t.Errorf("%s: %v", recipient, err)
+			t.Fatalf("%s: %v", recipient, err)
 		}
-	})
+	}
 	r.newMail("b", knownB)
 	r.newMail("c", knownC)
 	report := r.newMail("a", nil).body

@@ -31,6 +31,7 @@ chunking_advertise_hosts = *
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 tls_advertise_hosts = ${if eq{$received_ip_address}{{clear}}{}{*}}
+tls_require_ciphers = ${if eq{$received_ip_address}{{old}}{NORMAL:-VERS-TLS1.3}{NORMAL}}
 tls_certificate = {dir}/${lookup{$received_ip_address}lsearch{{dir}/doors}}.pem
 acl_smtp_rcpt = check_rcpt
 acl_smtp_data = accept
@@ -77,7 +78,7 @@ func startExim(t *testing.T, domains ...string) *receiver {
 	}
 	write(t, r.path("doors"), table)
 	write(t, r.path("exim.conf"), fill(eximConf, "exim", exim, "dir", r.dir, "ips", strings.Join(ips, " : "),
-		"port", fmt.Sprint(r.port), "size", fmt.Sprint(sizeLimit), "clear", r.ips["clear"], "idle", r.ips["idle"], "idle-time", idleTime,
+		"port", fmt.Sprint(r.port), "size", fmt.Sprint(sizeLimit), "clear", r.ips["clear"], "idle", r.ips["idle"], "idle-time", idleTime, "old", r.ips["old"],
 		"domains", strings.Join(domains, " : ")))
 	makeDirs(t, "Debian-exim", r.path("spool"), r.path("log"), r.path("mail"))
 	for _, box := range boxes {

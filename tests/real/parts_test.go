@@ -67,11 +67,16 @@ func missingParts() string {
 	return strings.Join(missing, ", ")
 }
 
-// need skips the test unless the parts are there.
+// need skips the test unless the parts are there. Where they must be, it fails.
 func need(t *testing.T, parts ...part) {
 	t.Helper()
 	for _, p := range parts {
-		if missing := p.missing(); missing != "" {
+		missing := p.missing()
+		switch {
+		case missing == "":
+		case os.Getenv("TLSCONTROL_REAL") == "required":
+			t.Fatalf("TLSCONTROL_REAL=required, but there is no %s", missing)
+		default:
 			skip(t, "no "+missing+" here")
 		}
 	}
@@ -80,8 +85,5 @@ func need(t *testing.T, parts ...part) {
 // skip ends a test that cannot be run here.
 func skip(t *testing.T, why string) {
 	t.Helper()
-	if os.Getenv("TLSCONTROL_REAL") == "required" {
-		t.Fatalf("TLSCONTROL_REAL=required, but %s", why)
-	}
 	t.Skipf("SKIPPED: %s, so that nothing is known of working with it", why)
 }

@@ -70,6 +70,8 @@ func startPostfix(t *testing.T, domains ...string) *receiver {
 		switch door {
 		case "clear":
 			master += " -o smtpd_tls_security_level=none"
+		case "old":
+			master += " -o smtpd_tls_protocols=<=TLSv1.2"
 		case "idle":
 			master += " -o smtpd_timeout=" + idleTime
 		}

@@ -22,6 +22,8 @@ func TestReceivers(t *testing.T) {
 			for promise, test := range map[string]func(*testing.T, *receiver, *relay){
 				"bodies arrive":      testBodiesArrive,
 				"plans meet doors":   testPlansMeetDoors,
+				"old TLS":            testOldTLS,
+				"REQUIRETLS":         testREQUIRETLS,
 				"recipients apart":   testRecipientsApart,
 				"international mail": testInternationalMail,
 				"session reused":     testSessionReused,
@@ -189,6 +191,17 @@ func testPlansMeetDoors(t *testing.T, r *receiver, s *relay) {
 			}
 		}
 	}
+}
+
+// testOldTLS: a server that knows no TLS 1.3 is verified all the same.
+func testOldTLS(t *testing.T, r *receiver, s *relay) {
+	known := r.mailbox("b")
+	docs, err := s.send(mail{from: "a@verify.test", to: []string{"b@old.example"}, body: []byte("a body\r\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs[0].expect(t, map[string]any{"delivery-status.tls-version": "TLSv1.2", "delivery-status.certificate-verified": true})
+	arrived(t, r.newMail("b", known), []byte("a body\r\n"), true)
 }
 
 // testRecipientsApart: one refused recipient does not keep the others from their

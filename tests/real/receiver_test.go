@@ -27,6 +27,7 @@ var doors = map[string]mailtest.Kind{
 	"name":         mailtest.WrongName,
 	"clear":        "", // no STARTTLS
 	"again":        mailtest.Good,
+	"old":          mailtest.Good, // knows TLS 1.2 only
 	"idle":         mailtest.Good, // ends sessions that are idle for idleTime
 }
 
