@@ -2,6 +2,7 @@ package real
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -13,14 +14,27 @@ import (
 func TestAgreement(t *testing.T) {
 	t.Parallel()
 	need(t, fingerPart, nsdPart, unboundPart, ldnsPart)
-	cases := mxCases()
-	var domains []string // that Postfix takes mail for
+	all := mxCases()
+	doors := slices.DeleteFunc(slices.Clone(all), func(c mxCase) bool { return c.door == "" })
+	t.Run("scripted and Postfix", func(t *testing.T) {
+		t.Parallel()
+		agree(t, all, startPostfix(t, domainsOf(doors)...))
+	})
+	t.Run("Exim", func(t *testing.T) {
+		t.Parallel()
+		agree(t, doors, startExim(t, domainsOf(doors)...))
+	})
+}
+
+func domainsOf(cases []mxCase) (domains []string) {
 	for _, c := range cases {
-		if c.door != "" {
-			domains = append(domains, c.domain())
-		}
+		domains = append(domains, c.domain())
 	}
-	r := startPostfix(t, domains...)
+	return domains
+}
+
+// agree compares the verdicts. Doors are those of r.
+func agree(t *testing.T, cases []mxCase, r *receiver) {
 	n := startNameserver(t, serveCases(t, r, cases)...)
 	roots := n.path("ca.pem")
 	if err := r.ca.WriteFile(roots); err != nil {

@@ -16,7 +16,7 @@ type mxCase struct {
 	tlsa  []string      // TLSA records, as tlsaRecord reads them
 
 	script      func(*mailtest.Behaviour)
-	door        string // the host is this door of Postfix instead
+	door        string // the host is this door of Postfix or Exim instead
 	plainDomain bool   // the MX record is in plain.test, which is not signed
 	plainHost   bool   // the host is
 	bogus       bool   // the TLSA records are in a zone that does not validate

@@ -71,7 +71,7 @@ func serveCases(t *testing.T, r *receiver, cases []mxCase) []zone {
 	return all
 }
 
-// serve starts the MX host of a case, unless it is one of Postfix's doors, and
+// serve starts the MX host of a case, unless it is a door of the receiver, and
 // returns its records.
 func (c mxCase) serve(t *testing.T, r *receiver, ip string) (records string) {
 	t.Helper()
