@@ -6,6 +6,7 @@ import (
 
 	"github.com/emersion/go-message/textproto"
 
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -108,4 +109,13 @@ type Observer interface {
 	// PoolChanged tells by how much the number of idle and of busy
 	// connections changed.
 	PoolChanged(idle, busy int)
+}
+
+// HealthObserver is an Observer that is also told what keeps deliveries back:
+// addresses that are left alone, hosts whose places are all taken. Each of these
+// calls holds up other deliveries; they must not block at all.
+type HealthObserver interface {
+	Observer
+	BreakerChanged(health.BreakerChange)
+	PlaceChanged(health.PlaceChange)
 }

@@ -140,10 +140,8 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		cfg:      cfg,
-		places:   health.NewPlaces(cfg.Places),
-		breakers: health.NewBreakers(cfg.Breakers),
-		tickets:  tls.NewLRUClientSessionCache(maxTickets),
+		cfg:     cfg,
+		tickets: tls.NewLRUClientSessionCache(maxTickets),
 	}
 	for _, name := range append(cfg.Fields.Names(), policy.StampField) {
 		e.ours = append(e.ours, nettextproto.CanonicalMIMEHeaderKey(name))
@@ -153,12 +151,33 @@ func New(cfg Config) *Engine {
 	e.base, e.stop = context.WithCancel(context.Background())
 	e.cfg.Wire.Stop = e.base
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
+	e.tellHealth(&cfg)
 	cfg.Pool.Panicked = func(p any) { e.panicked("closing an idle connection", p) }
 	e.pool = pool.New[*session](cfg.Pool)
+	e.places, e.breakers = health.NewPlaces(cfg.Places), health.NewBreakers(cfg.Breakers)
 	// New fails only for a size that is not positive.
 	e.attempts, _ = lru.New[attemptKey, int](maxTracked)
 	e.careful, _ = lru.New[string, struct{}](maxCareful)
 	return e
+}
+
+// tellHealth lets what keeps deliveries back be told to the observers that want
+// to know.
+func (e *Engine) tellHealth(cfg *Config) {
+	cfg.Breakers.Changed = func(c health.BreakerChange) {
+		e.observe(func(o Observer) {
+			if h, ok := o.(HealthObserver); ok {
+				h.BreakerChanged(c)
+			}
+		})
+	}
+	cfg.Places.Changed = func(c health.PlaceChange) {
+		e.observe(func(o Observer) {
+			if h, ok := o.(HealthObserver); ok {
+				h.PlaceChanged(c)
+			}
+		})
+	}
 }
 
 // Close lets running deliveries end for a few seconds, stops those that have

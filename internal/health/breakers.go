@@ -18,6 +18,10 @@ type BreakersConfig struct {
 
 	Clock func() time.Time // time.Now
 	Rand  func() float64   // in [0, 1), never called twice at a time; math/rand/v2
+
+	// Changed is told what happens. It is called under the lock of Breakers and
+	// must not call back. Optional.
+	Changed func(BreakerChange)
 }
 
 // jitter is the part by which a period is made shorter or longer at random, so
@@ -28,6 +32,10 @@ const jitter = 0.2
 // one not asked for longest is forgotten first. An entry is about 300 octets.
 const maxFailing = 50_000
 
+// forgetAfter is how long an address is remembered that nobody asks for any
+// more. It is longer than a queue waits between two attempts.
+const forgetAfter = 24 * time.Hour
+
 // Breakers is a circuit breaker for each address that fails to answer.
 //
 // After Failures consecutive failures the breaker of an address opens: Allow
@@ -37,10 +45,12 @@ const maxFailing = 50_000
 // Max plus or minus 20%. The first success, whichever dial it is of, closes the
 // breaker and forgets all failures.
 //
-// Failures count only one after the other: a failure of a dial that was allowed
+// Refusals count only one after the other: that of a dial which was allowed
 // before the last counted failure of its address is not counted. So sixty-four
-// deliveries that run into one time-out together are one failure, and three
-// counted failures are three times that nobody answered.
+// deliveries that meet one restart of a server are one failure. Time-outs count
+// each: every one of them has knocked for its whole time, and while they are
+// waited for one after the other, each round may cost all that a queue can do at
+// once. What was allowed before a breaker opened never makes it longer.
 type Breakers struct {
 	cfg BreakersConfig
 
@@ -57,6 +67,7 @@ type failing struct {
 	counted  uint64    // event number of the last of them
 	since    time.Time // when the first of them was dialled
 	cause    string    // of the last of them
+	used     time.Time // when it was last asked for
 
 	period time.Duration // how long the breaker is open, before jitter; 0: closed
 	until  time.Time     // when that is over
@@ -76,8 +87,18 @@ func NewBreakers(cfg BreakersConfig) *Breakers {
 	}
 	b := &Breakers{cfg: cfg}
 	// NewLRU fails only for a size that is not positive.
-	b.failing, _ = simplelru.NewLRU[netip.AddrPort, *failing](maxFailing, nil)
+	b.failing, _ = simplelru.NewLRU(maxFailing, func(_ netip.AddrPort, f *failing) {
+		if f.period > 0 {
+			b.changed(BreakerChange{Open: -1})
+		}
+	})
 	return b
+}
+
+func (b *Breakers) changed(c BreakerChange) {
+	if b.cfg.Changed != nil {
+		b.cfg.Changed(c)
+	}
 }
 
 // Allow gives leave to dial addr once, or says in an *OpenError why it must not
@@ -107,18 +128,39 @@ func (b *Breakers) Allow(addr netip.AddrPort) (*Dial, error) {
 	defer b.mu.Unlock()
 	now := b.cfg.Clock()
 	f, known := b.failing.Get(addr)
+	if known {
+		f.used = now
+	}
+	b.forget(now)
 	open := known && f.period > 0
 	switch {
 	case open && now.Before(f.until):
+		b.changed(BreakerChange{Event: BreakerRefused})
 		return nil, &OpenError{Since: f.since, Until: f.until, Cause: f.cause}
 	case open && f.probe != 0:
+		b.changed(BreakerChange{Event: BreakerRefused})
 		return nil, &OpenError{Since: f.since, Cause: f.cause}
 	}
 	b.events++
+	d := &Dial{b: b, addr: addr, number: b.events, began: now}
 	if open {
 		f.probe = b.events
+		d.probe = &OpenError{Since: f.since, Cause: f.cause}
+		b.changed(BreakerChange{Event: BreakerProbed})
 	}
-	return &Dial{b: b, addr: addr, number: b.events, began: now}, nil
+	return d, nil
+}
+
+// forget drops addresses that nobody asks for any more; the caller holds the
+// lock.
+func (b *Breakers) forget(now time.Time) {
+	for {
+		addr, f, found := b.failing.GetOldest()
+		if !found || f.probe != 0 || now.Sub(f.used) < forgetAfter {
+			return
+		}
+		b.failing.Remove(addr)
+	}
 }
 
 // Dial is leave to dial an address once. Of Succeeded, Failed and End the first
@@ -128,20 +170,31 @@ type Dial struct {
 	addr   netip.AddrPort
 	number uint64 // event number
 	began  time.Time
-	over   bool // guarded by b.mu
+	probe  *OpenError // nil if the breaker was closed
+	over   bool       // guarded by b.mu
 }
+
+// Probe is nil unless this dial is to find out whether an address that was left
+// alone is back. Then it is the error that others get meanwhile, for a caller who
+// does not want to wait for the end of it.
+func (d *Dial) Probe() *OpenError { return d.probe }
 
 // Succeeded says that the address answered.
 func (d *Dial) Succeeded() {
-	d.finish(func() { d.b.failing.Remove(d.addr) })
+	d.finish(func() {
+		if f, known := d.b.failing.Peek(d.addr); known && f.period > 0 {
+			d.b.changed(BreakerChange{Event: BreakerClosed})
+		}
+		d.b.failing.Remove(d.addr)
+	})
 }
 
 // Failed says that the address refused the connection or did not answer in
 // time. What a host that answered said or lacked (policy, TLS, a reply), and
 // what became of a lookup before the dial, is no failure of the address.
 func (d *Dial) Failed(err error) {
-	cause := causeOf(err)
-	d.finish(func() { d.b.failed(d, cause) })
+	cause, late := causeOf(err), timedOut(err)
+	d.finish(func() { d.b.failed(d, cause, late) })
 }
 
 // End gives the dial back. If nothing was said about the address by then, as
@@ -169,15 +222,21 @@ func (b *Breakers) yield(d *Dial) {
 }
 
 // failed counts a failure; the caller holds the lock.
-func (b *Breakers) failed(d *Dial, cause string) {
+func (b *Breakers) failed(d *Dial, cause string, timedOut bool) {
 	b.yield(d)
+	now := b.cfg.Clock()
 	f, known := b.failing.Get(d.addr)
 	if !known {
 		f = &failing{since: d.began}
 		b.failing.Add(d.addr, f)
 	}
-	if d.number < f.counted {
+	f.used = now
+	open := f.period > 0
+	if d.number < f.counted && (open || !timedOut) {
 		return
+	}
+	if d.began.Before(f.since) {
+		f.since = d.began
 	}
 	b.events++
 	f.failures++
@@ -186,14 +245,15 @@ func (b *Breakers) failed(d *Dial, cause string) {
 	if f.failures < b.cfg.Failures {
 		return
 	}
-	if f.period == 0 {
-		f.period = b.cfg.First
-	} else {
+	if open {
 		f.period *= 2
+	} else {
+		f.period = b.cfg.First
+		b.changed(BreakerChange{Event: BreakerOpened, Open: 1})
 	}
 	f.period = min(f.period, b.cfg.Max)
 	factor := 1 - jitter + 2*jitter*b.cfg.Rand()
-	f.until = b.cfg.Clock().Add(time.Duration(float64(f.period) * factor))
+	f.until = now.Add(time.Duration(float64(f.period) * factor))
 }
 
 // orDefault is v, or its default if it is not positive.

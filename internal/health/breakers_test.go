@@ -20,14 +20,22 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 	b.allowed(addr).End()
 	b.fail(addr, 1)
 	b.refused(addr, "not dialled again until 14:55:31: no answer since 14:55:01 (connection refused)")
-	b.allowed(other).Succeeded()
+	d := b.allowed(other)
+	if p := d.Probe(); p != nil {
+		t.Errorf("a dial like any other is a probe: %v", p)
+	}
+	d.Succeeded()
 
 	b.pass(30*time.Second - 1)
 	b.refused(addr, "not dialled again until 14:55:31: no answer since 14:55:01 (connection refused)")
 	b.pass(1)
 	probe := b.allowed(addr)
-	b.refused(addr, "not dialled while another attempt is under way: "+
-		"no answer since 2026-03-05 14:55:01 (connection refused)")
+	const meanwhile = "not dialled while another attempt is under way: " +
+		"no answer since 2026-03-05 14:55:01 (connection refused)"
+	b.refused(addr, meanwhile)
+	if p := probe.Probe(); p == nil || p.Error() != meanwhile {
+		t.Errorf("the probe itself: %v, want %s", p, meanwhile)
+	}
 	b.pass(30 * time.Second)
 	probe.Failed(syscall.ETIMEDOUT)
 	b.refused(addr, "not dialled again until 14:57:01: no answer since 14:55:01 (timed out)")
@@ -83,25 +91,46 @@ func TestBreakerJitter(t *testing.T) {
 	}
 }
 
-// One blip of the network meets all dials that are under way.
-func TestBreakerCountsFailuresOneAfterTheOther(t *testing.T) {
+// together begins n dials at once, all of which end with err half a minute later.
+func (b *bench) together(n int, err error) {
+	b.t.Helper()
+	var dials []*Dial
+	for range n {
+		dials = append(dials, b.allowed(addr))
+	}
+	b.pass(30 * time.Second)
+	for _, d := range dials {
+		d.Failed(err)
+	}
+}
+
+// One restart of a server meets all dials that are under way.
+func TestBreakerCountsRefusalsOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	together := func() {
-		b.t.Helper()
-		var dials []*Dial
-		for range 64 {
-			dials = append(dials, b.allowed(addr))
-		}
-		b.pass(30 * time.Second)
-		for _, d := range dials {
-			d.Failed(syscall.ETIMEDOUT)
-		}
+	for range 3 {
+		b.together(64, syscall.ECONNREFUSED)
 	}
-	together()
-	together()
-	together()
-	b.refused(addr, "not dialled again until 14:57:01: no answer since 14:55:01 (timed out)")
+	b.refused(addr, "not dialled again until 14:57:01: no answer since 14:55:01 (connection refused)")
+}
+
+// A queue must not send all its deliveries into the same silence three times.
+func TestBreakerCountsEachTimeOut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.together(2, syscall.ETIMEDOUT)
+	b.together(64, syscall.ETIMEDOUT)
+	b.refused(addr, "not dialled again until 14:56:31: no answer since 14:55:01 (timed out)")
+
+	// Those that were under way when it opened make it no longer.
+	b = newBench(t)
+	late := []*Dial{b.allowed(addr), b.allowed(addr)}
+	b.pass(time.Second)
+	b.fail(addr, 3)
+	for _, d := range late {
+		d.Failed(syscall.ETIMEDOUT)
+	}
+	b.refused(addr, "not dialled again until 14:55:32: no answer since 14:55:02 (connection refused)")
 }
 
 // Dials that overlap without end must not hide each other's failures.

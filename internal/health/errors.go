@@ -61,18 +61,23 @@ func (e *BusyError) Error() string {
 // maxCause bounds the text kept of a failure. Texts of dialling are shorter.
 const maxCause = 200
 
+// timedOut says whether a failure was that nobody answered in time.
+func timedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
 // causeOf is the text of a failure without what whoever reads it knows: that
 // it was a dial, and of what address.
 func causeOf(err error) string {
 	var (
-		ne  net.Error
 		op  *net.OpError
 		sys *os.SyscallError
 	)
 	switch {
 	case err == nil:
 		return ""
-	case errors.As(err, &ne) && ne.Timeout():
+	case timedOut(err):
 		return "timed out"
 	case errors.As(err, &sys):
 		err = sys.Err

@@ -18,6 +18,10 @@ type PlacesConfig struct {
 	Quiet      time.Duration // without a complaint, for one more place; 1 min
 
 	Clock func() time.Time // time.Now; of Quiet only
+
+	// Changed is told what happens. It is called under the lock of Places and must
+	// not call back. Optional.
+	Changed func(PlaceChange)
 }
 
 // maxReduced bounds for how many hosts without a busy session a reduced limit
@@ -78,6 +82,12 @@ func NewPlaces(cfg PlacesConfig) *Places {
 	return p
 }
 
+func (p *Places) changed(c PlaceChange) {
+	if p.cfg.Changed != nil {
+		p.cfg.Changed(c)
+	}
+}
+
 // Acquire takes a place of a host, and waits for one if all are taken. It fails
 // with the error of ctx when that ends, and with a *BusyError when MaxWait is
 // over or too many wait already. Names are told apart as they are written; the
@@ -120,8 +130,10 @@ func (p *Places) enter(name string) (_ *Place, h *host, turn *list.Element, _ er
 		return p.take(h), h, nil, nil
 	}
 	if n := h.waiting.Len(); n >= p.cfg.MaxWaiters {
+		p.changed(PlaceChange{Event: PlaceRefused})
 		return nil, h, nil, &BusyError{Host: name, Limit: h.limit, Waiting: n}
 	}
+	p.changed(PlaceChange{Event: PlaceWaited, Waiting: 1})
 	return nil, h, h.waiting.PushBack(&waiter{given: make(chan struct{})}), nil
 }
 
@@ -141,9 +153,12 @@ func (p *Places) leave(ctx context.Context, h *host, turn *list.Element) (*Place
 		return nil, err
 	}
 	h.waiting.Remove(turn)
+	left := PlaceChange{Waiting: -1}
 	if err == nil {
+		left.Event = PlaceRefused
 		err = &BusyError{Host: h.name, Limit: h.limit, Waiting: h.waiting.Len(), Waited: p.cfg.MaxWait}
 	}
+	p.changed(left)
 	return nil, err
 }
 
@@ -190,6 +205,7 @@ func (p *Places) admit(h *host) {
 	for h.busy < h.limit && h.waiting.Len() > 0 {
 		w := h.waiting.Remove(h.waiting.Front()).(*waiter)
 		w.place = p.take(h)
+		p.changed(PlaceChange{Waiting: -1})
 		close(w.given)
 	}
 }
@@ -220,9 +236,11 @@ func (p *Places) host(name string) *host {
 // limit is reduced. The caller holds the lock.
 func (p *Places) park(h *host) {
 	delete(p.hosts, h.name)
+	defer p.sweep()
 	if h.limit < p.cfg.PerHost {
-		p.reduced.Add(h.name, h)
-		p.sweep()
+		if p.reduced.Add(h.name, h) { // in place of another one
+			p.changed(PlaceChange{Reduced: -1})
+		}
 		return
 	}
 	if len(p.spare) < maxSpare {

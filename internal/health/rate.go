@@ -48,6 +48,13 @@ func (place *Place) Overloaded() (limit int, changed bool) {
 	before, used := h.limit, min(h.limit, h.busy)
 	h.limit = max(1, used/2)
 	if h.limit < p.cfg.PerHost {
+		if h.limit != before {
+			c := PlaceChange{Event: HostReduced}
+			if before == p.cfg.PerHost {
+				c.Reduced = 1
+			}
+			p.changed(c)
+		}
 		h.trouble = trouble{since: p.cfg.Clock(), number: p.events, refused: used}
 	}
 	return h.limit, h.limit != before
@@ -98,6 +105,7 @@ func (p *Places) raise(h *host, by int) {
 	h.trouble.successes = 0
 	if h.limit += by; h.limit >= p.cfg.PerHost {
 		h.limit, h.trouble = p.cfg.PerHost, trouble{}
+		p.changed(PlaceChange{Reduced: -1})
 	}
 	p.admit(h)
 }

@@ -45,6 +45,11 @@ type Metrics struct {
 	deliverySeconds  *prometheus.HistogramVec
 	handshakeSeconds *prometheus.HistogramVec
 	poolConnections  *prometheus.GaugeVec
+	breakersOpen     *prometheus.GaugeVec
+	breakerEvents    *prometheus.CounterVec
+	placesWaiting    *prometheus.GaugeVec
+	placeEvents      *prometheus.CounterVec
+	hostsReduced     *prometheus.GaugeVec
 	logErrors        prometheus.Counter
 }
 
@@ -76,10 +81,24 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		handshakeSeconds: histogram("handshake_seconds",
 			"Duration of the TLS handshakes of fresh connections.",
 			handshakeBuckets, "module"),
-		poolConnections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "pool_connections",
-			Help: "Connections that are open, idle or busy.",
-		}, []string{"module", "state"}),
+		poolConnections: gauge("pool_connections",
+			"Connections that are open, idle or busy.",
+			"module", "state"),
+		breakersOpen: gauge("breakers_open",
+			"Addresses of MX hosts that are left alone because they did not answer, and have not answered since.",
+			"module"),
+		breakerEvents: counter("breaker_events_total",
+			"What happened with addresses that do not answer: opened, refused (a dial), probed, closed.",
+			"module", "event"),
+		placesWaiting: gauge("places_waiting",
+			"Deliveries that wait because an MX host has all the connections it may have.",
+			"module"),
+		placeEvents: counter("place_events_total",
+			"What happened with the connections that an MX host may have: waited, refused (a delivery), reduced (a host).",
+			"module", "event"),
+		hostsReduced: gauge("hosts_reduced",
+			"MX hosts that get fewer connections than they may have, because they complained.",
+			"module"),
 		logErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "log_errors_total",
 			Help: "Delivery-status documents that could not be written to an output.",
@@ -109,7 +128,8 @@ var Default = sync.OnceValue(func() *Metrics {
 func (m *Metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
-		m.deliverySeconds, m.handshakeSeconds, m.poolConnections, m.logErrors,
+		m.deliverySeconds, m.handshakeSeconds, m.poolConnections,
+		m.breakersOpen, m.breakerEvents, m.placesWaiting, m.placeEvents, m.hostsReduced, m.logErrors,
 	}
 }
 
@@ -128,6 +148,12 @@ func (m *Metrics) Observer(module string) delivery.Observer {
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
+	}, labels)
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
 	}, labels)
 }

@@ -21,6 +21,7 @@ import (
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/downgrade"
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -99,6 +100,20 @@ func script(m *Metrics) {
 	strange.Settings = nil
 	o.Concluded(strange, -1)
 
+	h := o.(delivery.HealthObserver)
+	for _, c := range []health.BreakerChange{
+		{Event: health.BreakerOpened, Open: 1}, {Event: health.BreakerOpened, Open: 1}, {Event: health.BreakerRefused},
+		{Event: health.BreakerProbed}, {Event: health.BreakerClosed}, {Open: -1}, {Event: "odd"},
+	} {
+		h.BreakerChanged(c)
+	}
+	for _, c := range []health.PlaceChange{
+		{Event: health.PlaceWaited, Waiting: 1}, {Event: health.PlaceWaited, Waiting: 1}, {Waiting: -1},
+		{Event: health.PlaceRefused}, {Event: health.HostReduced, Reduced: 1}, {Event: "odd"},
+	} {
+		h.PlaceChanged(c)
+	}
+
 	m.Observer("other").Concluded(attempt(delivery.Temporary, nil), 60)
 	m.LogErrors(0)
 	m.LogErrors(3)
@@ -159,6 +174,13 @@ func TestCounts(t *testing.T) {
 		{"no downgrade", testutil.ToFloat64(m.downgrades.WithLabelValues("outbound", "log", "tls")), 0},
 		{"idle", testutil.ToFloat64(m.poolConnections.WithLabelValues("outbound", "idle")), 0},
 		{"busy", testutil.ToFloat64(m.poolConnections.WithLabelValues("outbound", "busy")), 1},
+		{"open", testutil.ToFloat64(m.breakersOpen.WithLabelValues("outbound")), 1},
+		{"opened", testutil.ToFloat64(m.breakerEvents.WithLabelValues("outbound", "opened")), 2},
+		{"closed", testutil.ToFloat64(m.breakerEvents.WithLabelValues("outbound", "closed")), 1},
+		{"waiting", testutil.ToFloat64(m.placesWaiting.WithLabelValues("outbound")), 1},
+		{"waited", testutil.ToFloat64(m.placeEvents.WithLabelValues("outbound", "waited")), 2},
+		{"reduced", testutil.ToFloat64(m.hostsReduced.WithLabelValues("outbound")), 1},
+		{"reduced, event", testutil.ToFloat64(m.placeEvents.WithLabelValues("outbound", "reduced")), 1},
 		{"log errors", testutil.ToFloat64(m.logErrors), 3},
 	} {
 		if c.got != c.want {
@@ -269,6 +291,7 @@ func TestDefault(t *testing.T) {
 func TestCountingDoesNotAllocate(t *testing.T) {
 	m, _ := fresh(t)
 	o := m.Observer("outbound")
+	h := o.(delivery.HealthObserver)
 	out := outcome(tls.VersionTLS13, tlsplan.VerifiedPKIX)
 	a := attempt(delivery.Delivered, &out)
 	a.Fallback = tlsplan.CertificateExpired
@@ -279,6 +302,8 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 		o.Troubled(delivery.Trouble{Reason: tlsplan.Timeout, Enforced: true})
 		o.Concluded(a, 0.1)
 		o.PoolChanged(1, -1)
+		h.BreakerChanged(health.BreakerChange{Event: health.BreakerRefused})
+		h.PlaceChanged(health.PlaceChange{Event: health.PlaceWaited, Waiting: 1})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/downgrade"
+	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -26,7 +27,15 @@ type observer struct {
 	seconds     map[delivery.Result]prometheus.Observer
 	handshake   prometheus.Observer
 	idle, busy  prometheus.Gauge
+
+	breakersOpen  prometheus.Gauge
+	breakerEvents map[health.BreakerEvent]prometheus.Counter
+	placesWaiting prometheus.Gauge
+	placeEvents   map[health.PlaceEvent]prometheus.Counter
+	hostsReduced  prometheus.Gauge
 }
+
+var _ delivery.HealthObserver = (*observer)(nil)
 
 type deliveryLabels struct {
 	result       delivery.Result
@@ -56,6 +65,18 @@ func newObserver(m *Metrics, module string) *observer {
 		handshake:   m.handshakeSeconds.WithLabelValues(module),
 		idle:        m.poolConnections.WithLabelValues(module, "idle"),
 		busy:        m.poolConnections.WithLabelValues(module, "busy"),
+
+		breakersOpen:  m.breakersOpen.WithLabelValues(module),
+		breakerEvents: make(map[health.BreakerEvent]prometheus.Counter),
+		placesWaiting: m.placesWaiting.WithLabelValues(module),
+		placeEvents:   make(map[health.PlaceEvent]prometheus.Counter),
+		hostsReduced:  m.hostsReduced.WithLabelValues(module),
+	}
+	for _, e := range health.BreakerEvents() {
+		o.breakerEvents[e] = m.breakerEvents.WithLabelValues(module, string(e))
+	}
+	for _, e := range health.PlaceEvents() {
+		o.placeEvents[e] = m.placeEvents.WithLabelValues(module, string(e))
 	}
 	for _, r := range []delivery.Result{delivery.Delivered, delivery.Temporary, delivery.Permanent} {
 		o.addDeliveries(m, module, r)
@@ -188,5 +209,28 @@ func (o *observer) PoolChanged(idle, busy int) {
 	}
 	if busy != 0 {
 		o.busy.Add(float64(busy))
+	}
+}
+
+// BreakerChanged follows the addresses that are left alone.
+func (o *observer) BreakerChanged(c health.BreakerChange) {
+	if c.Open != 0 {
+		o.breakersOpen.Add(float64(c.Open))
+	}
+	if events := o.breakerEvents[c.Event]; events != nil {
+		events.Inc()
+	}
+}
+
+// PlaceChanged follows who waits for hosts, and the hosts that complain.
+func (o *observer) PlaceChanged(c health.PlaceChange) {
+	if c.Waiting != 0 {
+		o.placesWaiting.Add(float64(c.Waiting))
+	}
+	if c.Reduced != 0 {
+		o.hostsReduced.Add(float64(c.Reduced))
+	}
+	if events := o.placeEvents[c.Event]; events != nil {
+		events.Inc()
 	}
 }
