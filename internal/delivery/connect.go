@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -69,8 +68,7 @@ func (a *opening) forget(l *link) {
 // nothing and the plan allows it, a second connection in clear. That one is the
 // last; there is never a third.
 func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
-	conn, err := a.greet(l.nc)
-	l.greeted(err, a.ctx.Err())
+	conn, err := a.greetLink(l)
 	if err != nil {
 		return nil, tlsplan.Plaintext(nil, nil), a.lost(wireFailure(a.host, err))
 	}
@@ -99,6 +97,17 @@ func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 		return nil, outcome, tlsFailure(a.plan, a.host, problem)
 	}
 	return conn, outcome, nil
+}
+
+// greetLink is greet, unless that is done, and tells the breaker.
+func (a *opening) greetLink(l *link) (*smtpwire.Conn, error) {
+	if l.greeted {
+		a.nc, a.local = l.nc, addrOf(l.nc.LocalAddr())
+		return l.conn, l.err
+	}
+	conn, err := a.greet(l.nc)
+	l.heard(err, a.ctx.Err())
+	return conn, err
 }
 
 // greet gets through greeting and EHLO.
@@ -241,11 +250,7 @@ func (a *opening) abandon(conn *smtpwire.Conn, alive bool) {
 	if !alive {
 		return
 	}
-	a.e.behind(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), quitTimeout)
-		defer cancel()
-		conn.Quit(ctx)
-	})
+	a.e.behind(func() { quit(conn) })
 }
 
 // problemOf is the problem of an outcome that has one.

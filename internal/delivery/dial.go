@@ -17,17 +17,22 @@ import (
 // one is dialled as well (RFC 8305, section 5).
 const attemptDelay = 250 * time.Millisecond
 
-// link is a connection on which nothing was said yet.
+// link is a connection on which nothing was said yet, unless it was a probe: then
+// greeting and EHLO are over, and conn or err is what came of them.
 type link struct {
 	nc    net.Conn
 	ip    netip.Addr
 	since time.Time
 	dial  *health.Dial
+
+	greeted bool
+	conn    *smtpwire.Conn
+	err     error
 }
 
-// greeted tells the breaker of the address how it went. Whoever said something
+// heard tells the breaker of the address how it went. Whoever said something
 // is alive; who lets us wait until the time is over may as well not be there.
-func (l *link) greeted(err, cancelled error) {
+func (l *link) heard(err, cancelled error) {
 	defer l.dial.End()
 	var we *smtpwire.Error
 	switch {
@@ -58,9 +63,12 @@ func (d *run) dial(ctx context.Context, host string, ip netip.Addr) (r reached) 
 			r = reached{ip: ip, f: d.e.panicked("dialling", p)}
 		}
 	}()
-	leave, err := d.e.breakers.Allow(netip.AddrPortFrom(ip, uint16(d.e.cfg.Port)))
-	if err != nil {
-		return reached{ip: ip, f: failf(451, [3]int{4, 4, 1}, tlsplan.Connect, err, "%s does not answer and is left alone for a while", host)}
+	leave, open := d.e.breakers.Allow(netip.AddrPortFrom(ip, uint16(d.e.cfg.Port)))
+	switch {
+	case open != nil:
+		return reached{ip: ip, f: leftAlone(host, open)}
+	case leave.Probe() != nil:
+		return d.probe(ctx, host, ip, leave)
 	}
 	since := time.Now()
 	nc, err := d.dialTCP(ctx, ip)

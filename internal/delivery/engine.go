@@ -82,6 +82,7 @@ type Config struct {
 	TLSRequiredOverride bool
 
 	ConnectTimeout time.Duration // for one TCP connection
+	ProbePatience  time.Duration // how long a delivery waits for a probe; 0 is the default
 	Places         health.PlacesConfig
 	Breakers       health.BreakersConfig
 	ReuseLimit     int // messages carried by one connection after its first
@@ -123,6 +124,8 @@ type Engine struct {
 
 	stop   context.CancelFunc // ends every wait of every delivery
 	base   context.Context
+	probes context.Context // of probes that no delivery waits for; ends when Close begins
+	unask  context.CancelFunc
 	mu     sync.Mutex
 	closed bool
 	active sync.WaitGroup // deliveries, and work done behind them
@@ -148,8 +151,12 @@ func New(cfg Config) *Engine {
 	}
 	cfg.Memory.Log = cfg.Log
 	e.memory = downgrade.Open(cfg.Memory)
+	if e.cfg.ProbePatience == 0 {
+		e.cfg.ProbePatience = probePatience
+	}
 	e.base, e.stop = context.WithCancel(context.Background())
 	e.cfg.Wire.Stop = e.base
+	e.probes, e.unask = context.WithCancel(e.base)
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
 	e.tellHealth(&cfg)
 	cfg.Pool.Panicked = func(p any) { e.panicked("closing an idle connection", p) }
@@ -187,6 +194,7 @@ func (e *Engine) Close() {
 	e.closed = true
 	e.mu.Unlock()
 
+	e.unask()
 	grace := time.AfterFunc(closeGrace, e.stop)
 	e.active.Wait()
 	grace.Stop()

@@ -60,11 +60,7 @@ const resetTimeout = 10 * time.Second
 func (s *session) Outcome() tlsplan.Outcome { return s.outcome }
 
 // Close ends the session politely.
-func (s *session) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), quitTimeout)
-	defer cancel()
-	s.conn.Quit(ctx)
-}
+func (s *session) Close() { quit(s.conn) }
 
 // describe is the session as a document tells of it, up to now.
 func (s *session) describe() *Connection {

@@ -79,6 +79,7 @@ func newWorld(t *testing.T, change func(*delivery.Config), behaviours ...func(w 
 		TLS:            &tls.Config{RootCAs: w.ca.Pool()},
 		Wire:           smtpwire.Config{Hostname: "relay.example.com", Timeouts: timeouts},
 		ConnectTimeout: hang,
+		ProbePatience:  hang,
 		ReuseLimit:     10,
 		Pool:           pool.Config{PerHost: 5, Total: 50, IdleTime: time.Hour},
 		Observers:      []delivery.Observer{w.rec},
