@@ -16,8 +16,9 @@
 //  6. health, pool: is there a place free at the host (host.go), what did it
 //     prove before (memory.go), and is there a proved session? If not, dial.go
 //     races for its addresses, leaving alone those that have not answered
-//     lately, and connect.go goes on from there: the certificate is examined
-//     and judged inside the one handshake.
+//     lately (probe.go finds out whether they are back), and connect.go goes on
+//     from there: the certificate is examined and judged inside the one
+//     handshake.
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient

@@ -70,5 +70,6 @@ func run(m *testing.M) (code int) {
 
 	code = m.Run()
 	results.print(os.Stdout)
+	visits.print(os.Stdout)
 	return code
 }

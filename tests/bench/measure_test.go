@@ -31,6 +31,7 @@ type measurement struct {
 	messages   int
 	elapsed    time.Duration
 	p50, p99   time.Duration
+	failing    time.Duration // mean of the mail that could not be delivered
 	cpu        time.Duration // of this process
 	allocs     uint64
 	allocBytes uint64
@@ -53,6 +54,9 @@ func (m measurement) report(b *testing.B) {
 	b.ReportMetric(m.rate(), "msgs/s")
 	b.ReportMetric(ms(m.p50), "p50-ms")
 	b.ReportMetric(ms(m.p99), "p99-ms")
+	if m.failing > 0 {
+		b.ReportMetric(ms(m.failing), "ms-failing")
+	}
 	b.ReportMetric(m.cpuSeconds(), "cpu-s/1000")
 	b.ReportMetric(m.perMessage(float64(m.allocs)), "allocs/op")
 	b.ReportMetric(m.perMessage(float64(m.allocBytes)), "B/op")

@@ -188,13 +188,14 @@ func measureDrain(b *testing.B, client string) (m measurement, err error) {
 	if err := s.warmUp(c, workers, client); err != nil {
 		return m, err
 	}
-	return throughQueue(b, c.(*target), s.work.destinations(b.N), nil)
+	return throughQueue(b, c.(*target), s.work.destinations(b.N), nil, nil)
 }
 
 // throughQueue fills a queue before t with mail for all destinations and drains
 // it. What is measured is the mail to the destinations live: how long until all
-// of it was delivered, with the mail to those dead in its way.
-func throughQueue(b *testing.B, t *target, live, dead []destination) (m measurement, err error) {
+// of it was delivered, with the mail to those dead in its way. ready, unless it is
+// nil, is called when the queue is full, before the clock starts.
+func throughQueue(b *testing.B, t *target, live, dead []destination, ready func() error) (m measurement, err error) {
 	q, err := newQueue(t, len(live)+len(dead))
 	if err != nil {
 		return m, err
@@ -207,6 +208,11 @@ func throughQueue(b *testing.B, t *target, live, dead []destination) (m measurem
 	if err := q.fill(all); err != nil {
 		return m, err
 	}
+	if ready != nil {
+		if err := ready(); err != nil {
+			return m, err
+		}
+	}
 	alive := make(map[string]bool)
 	for _, to := range live {
 		alive[to.address] = true
@@ -216,18 +222,24 @@ func throughQueue(b *testing.B, t *target, live, dead []destination) (m measurem
 		return m, err
 	}
 	q.gate.open()
+	var failed int
 	took := make([]time.Duration, 0, len(live))
 	for range all {
 		d := <-q.gate.ended
 		switch {
 		case !alive[d.to]:
+			failed++
+			m.failing += d.took
 		case !d.ok:
 			return m, fmt.Errorf("the message to %s was not delivered", d.to)
 		default:
 			if took = append(took, d.took); len(took) == len(live) {
+				failing := m.failing
 				m, err = watch.stop(took)
+				m.failing = failing
 			}
 		}
 	}
+	m.failing /= time.Duration(max(failed, 1))
 	return m, err
 }

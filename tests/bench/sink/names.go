@@ -33,20 +33,36 @@ func Fresh(i int) string { return fmt.Sprintf("d%d.fresh.%s", i, zone) }
 // Apart is a domain for each i, each with an MX host and an address of its own.
 func Apart(i int) string { return fmt.Sprintf("d%d.apart.%s", i, zone) }
 
+// Once is as Fresh, and OnceApart as Apart, with records that soon expire.
+func Once(i int) string { return fmt.Sprintf("d%d.once.%s", i, zone) }
+
+// OnceApart is a domain for each i, each with an MX host and an address of its own.
+func OnceApart(i int) string { return fmt.Sprintf("d%d.onceapart.%s", i, zone) }
+
+// brief tells domains and hosts of Once and OnceApart.
+func brief(name string) bool {
+	first, rest, _ := strings.Cut(strings.ToLower(name), ".")
+	_, host := numbered(first, "onceapart")
+	return rest == "once."+zone || rest == "onceapart."+zone || rest == zone && host
+}
+
 // Live is one of eight domains, each with an MX host of its own that answers.
 func Live(i int) string { return fmt.Sprintf("d%d.live.%s", i%deadHosts, zone) }
 
 // Dead is one of eight domains whose MX hosts do not even refuse a connection.
 func Dead(i int) string { return fmt.Sprintf("d%d.dead.%s", i%deadHosts, zone) }
 
+// IsDead tells the mailboxes at domains of Dead.
+func IsDead(address string) bool { return strings.HasSuffix(address, ".dead."+zone) }
+
 // MX returns the host that the mail for domain goes to.
 func MX(domain string) (host string, ok bool) {
 	first, rest, _ := strings.Cut(strings.ToLower(domain), ".")
 	kind, ours := strings.CutSuffix(rest, "."+zone)
 	switch {
-	case rest == zone && first == "one", ours && kind == "many", ours && kind == "fresh":
+	case rest == zone && first == "one", ours && kind == "many", ours && kind == "fresh", ours && kind == "once":
 		return sharedMX, true
-	case ours && (kind == "apart" || kind == "live" || kind == "dead"):
+	case ours && (kind == "apart" || kind == "onceapart" || kind == "live" || kind == "dead"):
 		if n, ok := numbered(first, "d"); ok {
 			return kind + strconv.Itoa(n) + "." + zone, true
 		}
@@ -61,8 +77,10 @@ func Address(host string) (netip.Addr, bool) {
 	if !ok {
 		return netip.Addr{}, false
 	}
-	if n, ok := numbered(name, "apart"); ok {
-		return apartAddress(n), true
+	for _, kind := range []string{"apart", "onceapart"} {
+		if n, ok := numbered(name, kind); ok {
+			return apartAddress(n), true
+		}
 	}
 	if n, ok := numbered(name, "dead"); ok {
 		return deadAddress(n), true

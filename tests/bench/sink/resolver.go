@@ -8,8 +8,11 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ttl is long: nothing expires during a run.
-const ttl = 3600
+// Nothing expires during a run, but for the records of Once and OnceApart.
+const (
+	longTTL  = 3600
+	briefTTL = 5
+)
 
 // serveDNS starts the resolver and returns its address, the same for UDP and TCP.
 func serveDNS() (string, error) {
@@ -47,6 +50,10 @@ func answer(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	question := q.Question[0]
 	name := strings.TrimSuffix(question.Name, ".")
+	ttl := uint32(longTTL)
+	if brief(name) {
+		ttl = briefTTL
+	}
 	header := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET, Ttl: ttl}
 	switch question.Qtype {
 	case dns.TypeMX:
