@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"tlscontrol/internal/health"
@@ -57,7 +58,7 @@ type reached struct {
 }
 
 // dial connects to one address, unless its breaker is open.
-func (d *run) dial(ctx context.Context, host string, ip netip.Addr) (r reached) {
+func (d *run) dial(ctx context.Context, host string, place *health.Place, ip netip.Addr) (r reached) {
 	defer func() {
 		if p := recover(); p != nil {
 			r = reached{ip: ip, f: d.e.panicked("dialling", p)}
@@ -73,7 +74,8 @@ func (d *run) dial(ctx context.Context, host string, ip netip.Addr) (r reached) 
 	since := time.Now()
 	nc, err := d.dialTCP(ctx, ip)
 	if err != nil {
-		if ctx.Err() == nil {
+		refused := errors.Is(err, syscall.ECONNREFUSED) && place.Refused(ip)
+		if ctx.Err() == nil && !refused {
 			leave.Failed(err)
 		}
 		leave.End()
@@ -92,9 +94,9 @@ func (d *run) dialTCP(ctx context.Context, ip netip.Addr) (net.Conn, error) {
 // over the next (RFC 8305). Addresses that failed are noted in g; left are
 // those that the race was over for before they could fail. The link is nil if
 // all failed or the delivery was cancelled.
-func (d *run) reach(g *group, host string, ips []netip.Addr) (won *link, left []netip.Addr) {
+func (d *run) reach(g *group, host string, place *health.Place, ips []netip.Addr) (won *link, left []netip.Addr) {
 	if len(ips) == 1 {
-		return d.finish(g, host, d.dial(d.ctx, host, ips[0])), nil
+		return d.finish(g, host, d.dial(d.ctx, host, place, ips[0])), nil
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
@@ -104,7 +106,7 @@ func (d *run) reach(g *group, host string, ips []netip.Addr) (won *link, left []
 		ip := ips[started]
 		started++
 		running++
-		go func() { results <- d.dial(ctx, host, ip) }()
+		go func() { results <- d.dial(ctx, host, place, ip) }()
 	}
 	failed := make(map[netip.Addr]bool)
 	delay := time.NewTimer(attemptDelay)

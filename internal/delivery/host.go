@@ -47,7 +47,7 @@ func (d *run) tryHost(g *group, h route.Host) {
 	}
 	for left := addrs.IPs; len(left) > 0 && !g.spent(); {
 		var l *link
-		if l, left = d.reach(g, h.Name, left); l == nil {
+		if l, left = d.reach(g, h.Name, place, left); l == nil {
 			return
 		}
 		s, on, f := d.open(g, plan, h.Name, l)
@@ -88,8 +88,10 @@ func (g *group) spent() bool {
 var tooMany = regexp.MustCompile(`(?i)too many (concurrent |simultaneous |open )?(smtp )?(connections|sessions)`)
 
 // complained takes note if a reply says that we are too many.
-func complained(place *health.Place, r *smtpwire.Reply) {
-	if r != nil && (r.Code == 421 || r.Code >= 400 && tooMany.MatchString(r.Text)) {
-		place.Overloaded()
+func complained(place *health.Place, r *smtpwire.Reply) bool {
+	if r == nil || r.Code != 421 && (r.Code < 400 || !tooMany.MatchString(r.Text)) {
+		return false
 	}
+	place.Overloaded()
+	return true
 }

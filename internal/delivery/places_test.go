@@ -130,6 +130,9 @@ func TestComplaint(t *testing.T) {
 		{"421 greeting", (*peer).sayOnce, "421 4.3.2 busy", "421 4.3.2 connect", true},
 		{"554 greeting, in words", (*peer).sayOnce, "554 5.7.0 Too many concurrent SMTP connections", "554 5.7.0 connect", true},
 		{"451 to MAIL, in words", (*peer).refuseMAIL, "451 4.7.0 too many sessions from you", "451 4.7.0 mail-rejected", true},
+		{"451 to RCPT, in words", (*peer).refuseRCPT, "451 4.7.0 Too many connections from your network", "451 4.7.0 rcpt-rejected", true},
+		{"451 to RCPT", (*peer).refuseRCPT, "451 4.7.0 too many messages", "451 4.7.0 rcpt-rejected", false},
+		{"421 to the message", (*peer).refuseMessage, "421 4.3.2 busy", "421 4.3.2 data-rejected", true},
 		{"421 to MAIL", (*peer).refuseMAIL, "421 4.7.0 wait", "421 4.7.0 mail-rejected", true},
 		{"554 greeting", (*peer).sayOnce, "554 5.7.1 go away", "554 5.7.1 connect", false},
 	} {
@@ -181,6 +184,22 @@ func (p *peer) refuseMAIL(text string) {
 	p.hello("PIPELINING", "CHUNKING")
 	p.message(nil)
 	p.say(text, "503 5.5.1 no MAIL", "503 5.5.1 no MAIL")
+	p.message(nil)
+}
+
+// refuseRCPT is refuseMAIL one reply later.
+func (p *peer) refuseRCPT(text string) {
+	p.hello("PIPELINING", "CHUNKING")
+	p.message(nil)
+	p.say("250 2.1.0 ok", text, "503 5.5.1 no RCPT")
+	p.message(nil)
+}
+
+// refuseMessage is refuseMAIL two replies later.
+func (p *peer) refuseMessage(text string) {
+	p.hello("PIPELINING", "CHUNKING")
+	p.message(nil)
+	p.say("250 2.1.0 ok", "250 2.1.5 ok", text)
 	p.message(nil)
 }
 

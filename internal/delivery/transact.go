@@ -18,6 +18,7 @@ import (
 func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 	clean, broken := false, true // unless the loop comes to its end
 	defer func() { d.e.release(s, clean, broken) }()
+	place.Connected(s.ip)
 	for {
 		batch, rest := g.open, []*recipient(nil)
 		if len(batch) > s.batch {
@@ -27,14 +28,11 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 		if !stale(s, &res) {
 			d.remember(g, s)
 		}
-		undecided, cause := d.settle(g, s, batch, &res)
+		undecided := d.settle(g, s, batch, &res)
 		g.open = append(undecided, rest...)
 		clean, broken = res.Clean, res.Err != nil
-		switch {
-		case cause != nil && !stale(s, &res):
-			complained(place, cause.Reply)
-		case res.Final.Code != 0:
-			place.Succeeded()
+		if !stale(s, &res) {
+			bears(place, &res)
 		}
 		if len(undecided) > 0 || len(rest) == 0 {
 			return false
@@ -48,6 +46,19 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 			}
 		}
 		s.uses++
+	}
+}
+
+// bears takes note of what a transaction tells of how many sessions the host bears.
+func bears(place *health.Place, res *smtpwire.Result) {
+	for i := range res.Recipients {
+		var we *smtpwire.Error
+		if errors.As(res.Recipients[i].Err, &we) && complained(place, we.Reply) {
+			return
+		}
+	}
+	if res.Final.Code != 0 {
+		place.Succeeded()
 	}
 }
 
@@ -90,9 +101,10 @@ func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Tr
 }
 
 // settle concludes every recipient of a transaction whose fate is decided and
-// returns the others, with the reason: those to whom another host, or a fresh
-// connection, may still deliver.
-func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Result) (undecided []*recipient, cause *smtpwire.Error) {
+// returns the others: those to whom another host, or a fresh connection, may still
+// deliver.
+func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Result) (undecided []*recipient) {
+	var cause *smtpwire.Error // why they are undecided
 	on := s.describe()
 	for i, r := range batch {
 		err := res.Recipients[i].Err
@@ -125,7 +137,7 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 		d.troubled(f.Reason, true)
 		g.gaveUp(HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}, f, on)
 	}
-	return undecided, cause
+	return undecided
 }
 
 // mayGoElsewhere reports whether a recipient can be tried again at once,

@@ -124,6 +124,9 @@ func (w *walk) step(cfg PlacesConfig) string {
 	}
 	m.touch(w.now, cfg.Quiet, w.event)
 	defer m.admit(w.event)
+	if w.rnd.IntN(3) == 0 {
+		place.Connected(addr.Addr())
+	}
 	switch w.rnd.IntN(8) {
 	case 0:
 		place.Overloaded()
@@ -223,7 +226,7 @@ func (w *walk) compare() error {
 		return fmt.Errorf("%d guests, of which %d busy and %d wait", len(w.guests), busy, queue)
 	}
 	for _, h := range w.spare {
-		if h.busy != 0 || h.waiting.Len() != 0 || h.trouble != (trouble{}) {
+		if h.busy != 0 || h.waiting.Len() != 0 || h.trouble != (trouble{}) || len(h.sessions) != 0 {
 			return fmt.Errorf("a host for reuse is not empty: %d busy, %d wait", h.busy, h.waiting.Len())
 		}
 	}

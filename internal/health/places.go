@@ -3,6 +3,8 @@ package health
 import (
 	"container/list"
 	"context"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +61,8 @@ type host struct {
 	limit   int
 	waiting list.List // of *waiter, the longest waiting first
 	trouble trouble   // zero if limit is whole
+	// sessions are the addresses to which sessions are busy, one for each.
+	sessions []netip.Addr
 }
 
 // waiter waits in Acquire.
@@ -168,6 +172,31 @@ type Place struct {
 	p      *Places
 	h      *host  // nil after Release; guarded by p.mu
 	number uint64 // event number
+	// session is the address to which a session is busy here, invalid if there is
+	// none yet; guarded by p.mu.
+	session netip.Addr
+}
+
+// Connected says that a session with an address of the host is busy on this place.
+func (place *Place) Connected(to netip.Addr) {
+	place.p.mu.Lock()
+	defer place.p.mu.Unlock()
+	if h := place.h; h != nil {
+		place.forgetSession(h)
+		place.session = to.Unmap()
+		h.sessions = append(h.sessions, place.session)
+	}
+}
+
+// forgetSession undoes Connected; the caller holds the lock.
+func (place *Place) forgetSession(h *host) {
+	if !place.session.IsValid() {
+		return
+	}
+	last := len(h.sessions) - 1
+	h.sessions[slices.Index(h.sessions, place.session)] = h.sessions[last]
+	h.sessions = h.sessions[:last]
+	place.session = netip.Addr{}
 }
 
 // Release gives the place to the one who waits longest, or frees it.
@@ -183,6 +212,7 @@ func (p *Places) release(place *Place) {
 	if h == nil {
 		return
 	}
+	place.forgetSession(h)
 	place.h = nil
 	h.busy--
 	p.rest(h)

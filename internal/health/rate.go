@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // How a limit follows what a host bears, additive increase and multiplicative
 // decrease as of TCP (RFC 5681), with the same three thoughts behind it:
@@ -33,10 +36,14 @@ type trouble struct {
 // A 421 to the first command of a session that was idle is the host ending an
 // idle session, no complaint.
 func (place *Place) Overloaded() (limit int, changed bool) {
-	p := place.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := place.h
+	place.p.mu.Lock()
+	defer place.p.mu.Unlock()
+	return place.overloaded()
+}
+
+// overloaded is Overloaded; the caller holds the lock.
+func (place *Place) overloaded() (limit int, changed bool) {
+	p, h := place.p, place.h
 	if h == nil {
 		return 0, false
 	}
@@ -58,6 +65,33 @@ func (place *Place) Overloaded() (limit int, changed bool) {
 		h.trouble = trouble{since: p.cfg.Clock(), number: p.events, refused: used}
 	}
 	return h.limit, h.limit != before
+}
+
+// Refused says that an address of the host refused a connection (RST), and
+// returns true if that was a complaint: sessions with the same address are busy on
+// other places, so that somebody is there, and a packet filter or a full queue
+// counts our connections. Then it is Overloaded too, and no failure of the address.
+func (place *Place) Refused(by netip.Addr) (complaint bool) {
+	place.p.mu.Lock()
+	defer place.p.mu.Unlock()
+	if place.h == nil {
+		return false
+	}
+	by = by.Unmap()
+	others := 0
+	for _, s := range place.h.sessions {
+		if s == by {
+			others++
+		}
+	}
+	if place.session == by {
+		others--
+	}
+	if others == 0 {
+		return false
+	}
+	place.overloaded()
+	return true
 }
 
 // Succeeded says that the host took a message on this place. It may be called
