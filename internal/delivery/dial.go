@@ -46,6 +46,9 @@ func (l *link) heard(err, cancelled error) {
 
 // drop gives up a connection that is not needed.
 func (l *link) drop() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
 	_ = l.nc.Close()
 	l.dial.End()
 }

@@ -12,7 +12,7 @@ import (
 	"tlscontrol/tests/bench/sink"
 )
 
-var domains = flag.Int("domains", 10_000, "how many domains BenchmarkVisitedOnce visits; a fifth of them where each has an MX host of its own")
+var domains = flag.Int("domains", 10_000, "how many domains BenchmarkVisitedOnce visits; a fifth of them where there is a handshake with each")
 
 // What visitedOnce waits for before it looks at what is left: idle connections,
 // DNS answers (a few seconds), and the minute at whose end remote_tls drops what
@@ -26,6 +26,8 @@ const (
 var (
 	visitedDomains = work{name: "new domain, one MX", key: "new-domain", domain: sink.Once, spread: 1}
 	visitedHosts   = work{name: "new MX", key: "new-MX", domain: sink.OnceApart, spread: 1, apart: true}
+	// visitedInVain is the same on a port that is closed at these addresses.
+	visitedInVain = work{name: "new MX that refuses", key: "refused", domain: sink.OnceApart, spread: 1, apart: true}
 )
 
 // visit is what domains that were visited once cost in memory.
@@ -42,11 +44,11 @@ func (v visit) left() float64 { return v.end - v.before }
 // more. What stays behind is measured when idle time and TTL are over. In short
 // mode there are few domains, and nothing is waited for.
 func BenchmarkVisitedOnce(b *testing.B) {
-	for _, w := range []work{visitedDomains, visitedHosts} {
+	for _, w := range []work{visitedDomains, visitedHosts, visitedInVain} {
 		for _, name := range []string{ours, theirs} {
 			b.Run(w.key+"/"+name, func(b *testing.B) {
 				v := visit{client: name, work: w, domains: *domains}
-				if w.apart {
+				if w.key == visitedHosts.key {
 					v.domains /= 5
 				}
 				if testing.Short() {
@@ -67,7 +69,12 @@ func BenchmarkVisitedOnce(b *testing.B) {
 }
 
 func (v *visit) run() error {
-	service, err := theWorld.Service(sink.Service{Chunking: true})
+	inVain := v.work.key == visitedInVain.key
+	want := sink.Service{Chunking: true}
+	if inVain {
+		want.HalfDead, want.Delay = true, sink.Delay
+	}
+	service, err := theWorld.Service(want)
 	if err != nil {
 		return err
 	}
@@ -92,7 +99,10 @@ func (v *visit) run() error {
 		time.Sleep(visitedSettle)
 	}
 	v.before = liveMemory()
-	if _, err := workers.deliver(v.work.destinations(v.domains)); err != nil {
+	to := v.work.destinations(v.domains)
+	if inVain {
+		learn(workers, to)
+	} else if _, err := workers.deliver(to); err != nil {
 		return err
 	}
 	v.peak = liveMemory()
