@@ -73,6 +73,7 @@ type cache struct {
 	mu      sync.Mutex
 	entries *simplelru.LRU[question, entry]
 	bytes   int
+	most    int // entries since the table was made
 }
 
 func newCache(maxEntries, maxBytes int) *cache {
@@ -88,7 +89,32 @@ func (c *cache) reset() {
 	if err != nil {
 		panic(err) // Only for a size that is not positive.
 	}
-	c.entries, c.bytes = entries, 0
+	c.entries, c.bytes, c.most = entries, 0, 0
+}
+
+// smallTable is a table that may stay as large as it is.
+const smallTable = 1000
+
+// shrink moves what is left of a table that was much larger into a new one. It
+// needs c.mu.
+func (c *cache) shrink() {
+	if c.entries.Len() > 0 && (c.most <= smallTable || c.entries.Len() > c.most/4) {
+		return
+	}
+	old := c.entries
+	c.reset()
+	for _, q := range old.Keys() { // the least recently used first
+		if e, ok := old.Peek(q); ok {
+			c.add(q, e)
+		}
+	}
+}
+
+// add needs c.mu.
+func (c *cache) add(q question, e entry) {
+	c.bytes += e.size(q)
+	c.entries.Add(q, e)
+	c.most = max(c.most, c.entries.Len())
 }
 
 // get returns the entry for q that has not expired.
@@ -106,8 +132,7 @@ func (c *cache) put(q question, e entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries.Remove(q)
-	c.bytes += e.size(q)
-	c.entries.Add(q, e)
+	c.add(q, e)
 	for c.bytes > c.maxBytes {
 		c.entries.RemoveOldest()
 	}
@@ -128,9 +153,7 @@ func (c *cache) sweep(now time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries.Len() == 0 {
-		c.reset()
-	}
+	c.shrink()
 }
 
 func (c *cache) clear() {

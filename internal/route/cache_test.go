@@ -277,3 +277,40 @@ func TestExpiredIsDropped(t *testing.T) {
 		}
 	})
 }
+
+// A table that was large is given back, with what is still good kept in its order.
+func TestLargeTableIsGivenBack(t *testing.T) {
+	t.Parallel()
+	c := newCache(10*smallTable, maxBytes)
+	named := func(i int) question { return question{fmt.Sprintf("d%d.example", i), dns.TypeMX} }
+	for i := range 4 * smallTable {
+		expires := time.Hour
+		if i < 10 {
+			expires = 2 * time.Hour
+		}
+		c.put(named(i), entry{expires: expires})
+	}
+	c.get(named(0), 0) // used last
+	before := c.entries
+	c.sweep(time.Hour)
+	if c.entries == before || c.most != 10 {
+		t.Errorf("the table is the same, or was larger than ten: %d", c.most)
+	}
+	want := 10 * (&entry{}).size(named(0))
+	if c.len() != 10 || c.bytes != want {
+		t.Errorf("%d entries of %d octets are left, want 10 of %d", c.len(), c.bytes, want)
+	}
+	if q, _, _ := c.entries.GetOldest(); q != named(1) {
+		t.Errorf("%v was used longest ago, want %v", q, named(1))
+	}
+	c.put(named(20), entry{expires: 2 * time.Hour})
+	before = c.entries
+	c.sweep(time.Hour)
+	if c.entries != before {
+		t.Error("a small table was made anew")
+	}
+	c.sweep(2 * time.Hour)
+	if c.len() != 0 || c.bytes != 0 {
+		t.Errorf("%d entries of %d octets after all have expired", c.len(), c.bytes)
+	}
+}
