@@ -1,0 +1,191 @@
+package tlsrpt
+
+import (
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	mox "github.com/mjl-/mox/tlsrpt"
+)
+
+// Bounds on one day.
+const (
+	maxDayBytes = 16 << 20 // the file
+	maxDomains  = 50_000
+	maxPolicies = 64   // of one domain: one for each MX host that has TLSA records, mostly
+	maxDetails  = 1000 // of one domain; further failures are counted without details
+	maxCount    = 1 << 50
+)
+
+const dayForm = time.DateOnly
+
+// countsLine is one line of a day's file: how often this was seen since the
+// line before.
+type countsLine struct {
+	Domain  string                  `json:"domain"`
+	Policy  mox.ResultPolicyJSON    `json:"policy"`
+	Failure *mox.FailureDetailsJSON `json:"failure,omitempty"` // nil for success
+	Count   int64                   `json:"count"`
+}
+
+// day is the counts of one UTC day, added up.
+type day struct {
+	name    string // 2026-11-26
+	domains map[string]*tally
+	bad     int // lines that could not be read
+}
+
+// tally is the counts of one domain.
+type tally struct {
+	policies map[string]*policyTally // by the policy's JSON
+	details  int                     // failures told apart, of all policies
+}
+
+type policyTally struct {
+	policy    mox.ResultPolicyJSON
+	succeeded int64
+	failed    int64
+	details   map[mox.FailureDetailsJSON]int64
+}
+
+func countsPath(dir, name string) string { return filepath.Join(dir, name+".jsonl") }
+
+func countsHeader(name string) header {
+	return header{Kind: kindCounts, Version: version, Day: name}
+}
+
+// loadDay adds up the file of a day. One that does not exist is a day without
+// sessions; one that is no journal gives errForeign.
+func loadDay(dir, name string) (*day, error) {
+	d := newDay(name)
+	var err error
+	d.bad, err = readJournal(countsPath(dir, name), countsHeader(name), 2*maxDayBytes, d.take)
+	return d, err
+}
+
+func newDay(name string) *day {
+	return &day{name: name, domains: make(map[string]*tally)}
+}
+
+var errLine = errors.New("not a line of counts")
+
+// take reads one line. The file is ours, but a disk may lie: nothing is
+// believed of it.
+func (d *day) take(text []byte) error {
+	var l countsLine
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	if !isDomain(l.Domain) || l.Count <= 0 || l.Count > maxCount {
+		return errLine
+	}
+	d.add(l)
+	return nil
+}
+
+func (d *day) add(l countsLine) {
+	t := d.domains[l.Domain]
+	if t == nil {
+		if len(d.domains) == maxDomains {
+			return
+		}
+		t = &tally{policies: make(map[string]*policyTally)}
+		d.domains[l.Domain] = t
+	}
+	policy := Policy{Type: l.Policy.Type, Domain: l.Policy.Domain, Strings: l.Policy.String, MX: l.Policy.MXHost}.document()
+	id := encode(policy)
+	p := t.policies[id]
+	if p == nil {
+		if len(t.policies) == maxPolicies {
+			return
+		}
+		p = &policyTally{policy: policy, details: make(map[mox.FailureDetailsJSON]int64)}
+		t.policies[id] = p
+	}
+	if l.Failure == nil {
+		p.succeeded = plus(p.succeeded, l.Count)
+		return
+	}
+	p.failed = plus(p.failed, l.Count)
+	f := bounded(*l.Failure)
+	if f.ResultType == "" {
+		return // of lines: a failure whose details found no room
+	}
+	if _, known := p.details[f]; !known {
+		if t.details == maxDetails {
+			return
+		}
+		t.details++
+	}
+	p.details[f] = plus(p.details[f], l.Count)
+}
+
+// bounded is what may be in a report, without a count: what is told apart.
+func bounded(f mox.FailureDetailsJSON) mox.FailureDetailsJSON {
+	return mox.FailureDetailsJSON{
+		ResultType:          mox.ResultType(clean(string(f.ResultType), maxText)),
+		SendingMTAIP:        clean(f.SendingMTAIP, maxText),
+		ReceivingMXHostname: clean(f.ReceivingMXHostname, maxText),
+		ReceivingMXHelo:     clean(f.ReceivingMXHelo, maxText),
+		ReceivingIP:         clean(f.ReceivingIP, maxText),
+		FailureReasonCode:   clean(f.FailureReasonCode, maxText),
+	}
+}
+
+// plus adds counts without ever overflowing.
+func plus(a, b int64) int64 { return min(a+b, maxCount) }
+
+// results lists the policies of a domain as reports do, in an order that stays
+// the same.
+func (t *tally) results() []mox.ResultJSON {
+	var results []mox.ResultJSON
+	for _, p := range t.policies {
+		r := mox.ResultJSON{
+			Policy: p.policy,
+			Summary: mox.SummaryJSON{
+				TotalSuccessfulSessionCount: p.succeeded,
+				TotalFailureSessionCount:    p.failed,
+			},
+			FailureDetails: []mox.FailureDetailsJSON{}, // receivers expect a list
+		}
+		for f, n := range p.details {
+			f.FailedSessionCount = n
+			r.FailureDetails = append(r.FailureDetails, f)
+		}
+		slices.SortFunc(r.FailureDetails, func(a, b mox.FailureDetailsJSON) int {
+			if a.FailedSessionCount != b.FailedSessionCount {
+				return int(min(max(b.FailedSessionCount-a.FailedSessionCount, -1), 1))
+			}
+			return strings.Compare(encode(a), encode(b))
+		})
+		results = append(results, r)
+	}
+	slices.SortFunc(results, func(a, b mox.ResultJSON) int { return strings.Compare(encode(a.Policy), encode(b.Policy)) })
+	return results
+}
+
+// lines writes the day in as few lines as it takes, for a file that has grown
+// too long. Failures whose details found no room have a line without any.
+func (d *day) lines() []byte {
+	var b []byte
+	put := func(l countsLine) {
+		if l.Count > 0 {
+			b = append(append(b, encode(l)...), '\n')
+		}
+	}
+	for domain, t := range d.domains {
+		for _, p := range t.policies {
+			put(countsLine{Domain: domain, Policy: p.policy, Count: p.succeeded})
+			rest := p.failed
+			for f, n := range p.details {
+				put(countsLine{Domain: domain, Policy: p.policy, Failure: &f, Count: n})
+				rest -= n
+			}
+			put(countsLine{Domain: domain, Policy: p.policy, Failure: &mox.FailureDetailsJSON{}, Count: rest})
+		}
+	}
+	return b
+}

@@ -1,0 +1,9 @@
+//go:build !unix || solaris || illumos || aix
+
+package tlsrpt
+
+import "os"
+
+// lockFile does nothing where there is no flock: two processes in one directory
+// may then send one report each.
+func lockFile(*os.File) error { return nil }
