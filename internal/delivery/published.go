@@ -219,6 +219,7 @@ func (d *run) settled(g *group, host string, ip, local netip.Addr, o tlsplan.Out
 // tellSecured fills in what belongs to the domain and the plan.
 func (d *run) tellSecured(g *group, s *Secured) {
 	s.Domain, s.STS, s.STSErr = g.domain, g.sts.Policy, g.sts.Err
+	s.Report = d.parcel.Header.Has("Tls-Report-Domain")
 	if dane := g.plan.DANE; dane != nil {
 		s.TLSA, s.TLSABase, s.TLSAUnusable = dane.Published(), dane.Base(), !dane.Usable()
 	}

@@ -31,6 +31,10 @@ type Secured struct {
 	// does (RFC 7672, section 2.2).
 	TLSAUnusable bool
 
+	// Report is true if the message is itself a TLS report, which no report should
+	// be about (RFC 8460, section 3).
+	Report bool
+
 	// Outcome is what the connection turned out to be, or would have been in
 	// clear; the zero Outcome if nothing was dialled.
 	Outcome tlsplan.Outcome
