@@ -183,7 +183,7 @@ func (w *world) step(now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	w.r.flush()
-	w.r.step(ctx)
+	w.r.step(ctx, nil)
 	if ctx.Err() != nil {
 		w.Fatal("a step that hangs")
 	}

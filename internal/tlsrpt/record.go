@@ -67,7 +67,7 @@ func endpoint(rua mox.RUA) (Endpoint, bool) {
 		if err != nil {
 			return Endpoint{}, false
 		}
-		address, ok := mailAddress(text)
+		address, ok := Address(text)
 		return Endpoint{URI: "mailto:" + address, Address: address}, ok
 	case "https":
 		// Credentials in a public record are a mistake, or a trap.
@@ -80,9 +80,9 @@ func endpoint(rua mox.RUA) (Endpoint, bool) {
 	return Endpoint{}, false
 }
 
-// mailAddress accepts an address that every server can be told without
-// quoting and without SMTPUTF8.
-func mailAddress(s string) (string, bool) {
+// Address accepts an address that every server can be told without quoting and
+// without SMTPUTF8, and returns it with its domain in A-labels.
+func Address(s string) (string, bool) {
 	at := strings.LastIndexByte(s, '@')
 	if at < 1 || at > 64 {
 		return "", false

@@ -83,7 +83,7 @@ func Open(cfg Config) *Reporter {
 	if err := r.own(); err != nil {
 		r.complain(err)
 	}
-	r.flushing.start(flushEvery, func(context.Context) {
+	r.flushing.start(flushEvery, func(context.Context, <-chan struct{}) {
 		defer r.recovered("writing TLS report data")
 		r.flush()
 	})
@@ -93,14 +93,15 @@ func Open(cfg Config) *Reporter {
 // Start begins to send reports, those of earlier days first. m takes mail.
 func (r *Reporter) Start(m Mailer) {
 	r.mailer = m
-	r.sending.start(stepEvery, func(ctx context.Context) {
+	r.sending.start(stepEvery, func(ctx context.Context, quit <-chan struct{}) {
 		defer r.recovered("sending TLS reports")
-		r.step(ctx)
+		r.step(ctx, quit)
 	})
 }
 
-// StopSending ends what Start began, and returns when nothing is on its way. What
-// is due goes out after the next Start.
+// StopSending ends what Start began, and returns when nothing is on its way. A
+// report that is has some seconds to arrive, lest it is sent again; what else is
+// due goes out after the next Start.
 func (r *Reporter) StopSending() { r.sending.stop() }
 
 // Close stops sending, writes what has been counted and lets go of the
@@ -180,43 +181,4 @@ func makeSalt(dir string) (string, error) {
 		return "", err
 	}
 	return salt, os.Rename(temp, saltPath(dir))
-}
-
-// loop is a goroutine that does something at once, and again from time to time.
-type loop struct {
-	mu     sync.Mutex
-	cancel context.CancelFunc // nil before start and after stop
-	ended  chan struct{}
-}
-
-func (l *loop) start(every time.Duration, do func(context.Context)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	l.cancel, l.ended = cancel, ended
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		for {
-			do(ctx)
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-}
-
-func (l *loop) stop() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cancel == nil {
-		return
-	}
-	l.cancel()
-	<-l.ended
-	l.cancel = nil
 }

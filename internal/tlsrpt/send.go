@@ -35,8 +35,9 @@ const (
 	reportWithin = 5 * time.Minute
 )
 
-// step does what is due: it sends reports and removes old files.
-func (r *Reporter) step(ctx context.Context) {
+// step does what is due: it sends reports and removes old files. No report is
+// begun once quit is closed.
+func (r *Reporter) step(ctx context.Context, quit <-chan struct{}) {
 	r.steps.Lock()
 	defer r.steps.Unlock()
 	if err := r.own(); err != nil {
@@ -50,7 +51,7 @@ func (r *Reporter) step(ctx context.Context) {
 		case now.After(end.Add(keepDays)):
 			r.forget(name)
 		default:
-			r.work(ctx, name, now)
+			r.work(ctx, quit, name, now)
 		}
 	}
 }
@@ -90,7 +91,7 @@ func (r *Reporter) forget(name string) {
 }
 
 // work sends the reports of one day that are due.
-func (r *Reporter) work(ctx context.Context, name string, now time.Time) {
+func (r *Reporter) work(ctx context.Context, quit <-chan struct{}, name string, now time.Time) {
 	b, err := r.batch(name)
 	if err != nil {
 		r.cfg.Log.Error("cannot read TLS report data", "error", err)
@@ -108,10 +109,13 @@ func (r *Reporter) work(ctx context.Context, name string, now time.Time) {
 			continue
 		}
 		left = true
-		if now.Before(r.due(name, domain, p)) || ctx.Err() != nil {
+		if now.Before(r.due(name, domain, p)) {
 			continue
 		}
 		places <- struct{}{}
+		if over(quit) {
+			break
+		}
 		running.Go(func() {
 			defer func() { <-places }()
 			defer r.recovered("sending a TLS report")

@@ -69,6 +69,7 @@ type settings struct {
 	breakerMax        time.Duration
 	downgradeMemory   time.Duration
 	downgradeAction   downgrade.Action
+	reports           *reports // nil: none are sent
 
 	seen map[string]config.Node // the directives that the block has
 	helo string                 // hostname as it goes into EHLO
@@ -77,7 +78,7 @@ type settings struct {
 }
 
 // directives lists everything that the block may hold.
-func (d *settings) directives() []directive {
+func (d *settings) directives(instName string) []directive {
 	return []directive{
 		{name: "hostname", read: wordDirective("a domain name"), store: &d.hostname, global: true},
 		{name: "local_ip", read: ipDirective, store: &d.localIP, absent: constant(netip.Addr{})},
@@ -105,16 +106,17 @@ func (d *settings) directives() []directive {
 		{name: "breaker_max_time", read: timeoutDirective, store: &d.breakerMax, absent: constant(defaultBreakerMax)},
 		{name: "downgrade_memory", read: daysDirective, store: &d.downgradeMemory, absent: constant(defaultMemory)},
 		{name: "downgrade_action", read: actionDirective, store: &d.downgradeAction, absent: constant(downgrade.Log)},
+		{name: "tlsrpt", read: reportsDirective(instName), store: &d.reports, absent: constant((*reports)(nil))},
 	}
 }
 
 // parse reads the block. Errors name file and line, the word and the choices.
-func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Config, error) {
+func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Config, *reports, error) {
 	var d settings
-	all := d.directives()
+	all := d.directives(instName)
 	var err error
 	if d.seen, err = checkNames(cfg.Block, all); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, x := range all {
 		cfg.Custom(x.name, x.global, x.absent == nil, x.absent, x.read, x.store)
@@ -123,13 +125,17 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 		d.stateDir = config.StateDirectory
 	}
 	if _, err := cfg.Process(); err != nil {
-		return nil, placed(cfg.Block, err)
+		return nil, nil, placed(cfg.Block, err)
 	}
 	logger.Debug = d.debug
 	if err := d.check(cfg.Block); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return d.engineConfig(cfg.Block, instName, *logger)
+	if d.reports != nil {
+		d.reports.resolvers = d.resolvers
+	}
+	engine, err := d.engineConfig(cfg.Block, instName, *logger)
+	return engine, d.reports, err
 }
 
 // check refuses values that are good by themselves but not together.

@@ -307,7 +307,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		block := blocks[0]
 		block.Children = append(block.Children, nodes(t, quiet)...)
-		cfg, err := parse(config.NewMap(map[string]interface{}{"hostname": "a.example"}, block), "fuzz", &log.Logger{Out: log.NopOutput{}})
+		cfg, _, err := parse(config.NewMap(map[string]interface{}{"hostname": "a.example"}, block), "fuzz", &log.Logger{Out: log.NopOutput{}})
 		if (cfg == nil) == (err == nil) {
 			t.Errorf("configuration %v, error %v", cfg, err)
 		}

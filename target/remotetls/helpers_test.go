@@ -40,7 +40,8 @@ func load(t testing.TB, globals map[string]interface{}, lines string) (*delivery
 		globals = map[string]interface{}{"hostname": "relay.example.com"}
 	}
 	block := nodes(t, "target.remote_tls outbound {\n"+lines+"\n}\n")[0]
-	return parse(config.NewMap(globals, block), "outbound", &log.Logger{Name: name})
+	cfg, _, err := parse(config.NewMap(globals, block), "outbound", &log.Logger{Name: name})
+	return cfg, err
 }
 
 // mustLoad is load for lines without mistakes.

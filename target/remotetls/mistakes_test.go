@@ -16,7 +16,7 @@ const (
 	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, resolver, port, mx_auth, limits, " +
 		"requiretls_override, relaxed_requiretls, conn_reuse_limit, conn_max_idle_count, conn_max_idle_time, connect_timeout, " +
 		"command_timeout, submission_timeout, chunking, " +
-		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time, downgrade_memory, downgrade_action"
+		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time, downgrade_memory, downgrade_action, tlsrpt"
 	everyAuth   = "dane, dnssec, mtasts, local_policy, sts_preload, debug"
 	timeoutHint = "expected a duration up to 24h, such as 30s or 5m"
 	secondsHint = "expected a number of seconds up to 86400, or a duration such as 150s"

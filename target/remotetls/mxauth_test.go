@@ -138,7 +138,7 @@ func TestNotices(t *testing.T) {
 	} {
 		var book logBook
 		block := nodes(t, "target.remote_tls outbound {\nhostname relay.example.com\n"+quiet+lines+"\n}\n")[0]
-		cfg, err := parse(config.NewMap(nil, block), "outbound", &log.Logger{Name: name, Out: &book})
+		cfg, _, err := parse(config.NewMap(nil, block), "outbound", &log.Logger{Name: name, Out: &book})
 		if err != nil {
 			t.Fatal(err)
 		}

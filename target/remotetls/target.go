@@ -10,6 +10,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/foxcpp/maddy/framework/address"
 	"github.com/foxcpp/maddy/framework/config"
@@ -35,6 +36,8 @@ type Target struct {
 	inlineArgs []string
 	log        log.Logger
 	engine     *delivery.Engine
+	reporting  *reporting       // nil without TLS reports
+	now        func() time.Time // of reporting; nil means time.Now
 
 	// started is done with the first message.
 	started sync.Once
@@ -52,12 +55,15 @@ func (t *Target) Init(cfg *config.Map) error {
 	if len(t.inlineArgs) != 0 {
 		return config.NodeErr(cfg.Block, "%s: unexpected %q, expected a block", name, t.inlineArgs[0])
 	}
-	engine, err := parse(cfg, t.instName, &t.log)
+	engine, reports, err := parse(cfg, t.instName, &t.log)
 	if err != nil {
 		return err
 	}
+	if t.reporting = reports.open(t.log, t.now); t.reporting != nil {
+		engine.Observers = append(engine.Observers, t.reporting.Observer())
+	}
 	t.engine = delivery.New(*engine)
-	return nil
+	return reports.send(cfg.Globals, t.reporting)
 }
 
 // Name implements module.Module.
@@ -66,11 +72,16 @@ func (t *Target) Name() string { return "target." + name }
 // InstanceName implements module.Module.
 func (t *Target) InstanceName() string { return t.instName }
 
-// Close ends running deliveries and closes all connections.
+// Close ends running deliveries, closes all connections and writes down what TLS
+// reports count.
 func (t *Target) Close() error {
+	if t.reporting != nil {
+		t.reporting.StopSending()
+	}
 	if t.engine != nil {
 		t.engine.Close()
 	}
+	t.reporting.close() // after the last delivery has been counted
 	return nil
 }
 

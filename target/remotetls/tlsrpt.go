@@ -1,0 +1,306 @@
+package remotetls
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/foxcpp/maddy/framework/config"
+	modconfig "github.com/foxcpp/maddy/framework/config/module"
+	"github.com/foxcpp/maddy/framework/log"
+	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/route"
+	"tlscontrol/internal/tlsrpt"
+)
+
+// reports is the tlsrpt block. Reading it opens nothing.
+type reports struct {
+	tlsrpt.Config
+	deliverTo *config.Node // nil without mail
+	resolvers []string
+}
+
+// reportsDir is the directory, below the state directory, that holds one for each
+// target with reports.
+const reportsDir = "tlsrpt"
+
+var reportsNames = []string{"from", "org", "contact", "deliver_to", "dkim_key", "dir", "mail", "https", "allow_private", "root_ca"}
+
+// reportsDirective reads the block of the target instName.
+func reportsDirective(instName string) reader {
+	return func(m *config.Map, node config.Node) (interface{}, error) {
+		r, children, err := readReports(m, node, instName)
+		if err != nil {
+			return nil, err
+		}
+		if child, ok := children["root_ca"]; ok {
+			if r.Roots, err = rootCAs(child); err != nil {
+				return nil, err
+			}
+		}
+		if child, ok := children["dkim_key"]; ok {
+			if r.Key, err = dkimKey(child, r.Sender.Submitter()); err != nil {
+				return nil, err
+			}
+		}
+		return r, nil
+	}
+}
+
+// readReports reads everything but the files that the block names.
+func readReports(m *config.Map, node config.Node, instName string) (*reports, map[string]config.Node, error) {
+	if len(node.Args) != 0 {
+		return nil, nil, unexpected(node, node.Args[0], "a block")
+	}
+	if node.Children == nil {
+		return nil, nil, config.NodeErr(node, "%s: expected a block", node.Name)
+	}
+	children, err := checkChildren(node, reportsNames)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &reports{}
+	for _, read := range []func() error{
+		func() error { return r.readSender(node, children) },
+		func() error { return r.readSwitches(children) },
+		func() error { return r.readMail(node, children) },
+		func() error { return r.readDir(m, node, children, instName) },
+	} {
+		if err := read(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r, children, nil
+}
+
+// readSender reads who the reports come from.
+func (r *reports) readSender(block config.Node, children map[string]config.Node) error {
+	from, ok := children["from"]
+	if !ok {
+		return config.NodeErr(block, "%s: expected from, the address that reports come from", block.Name)
+	}
+	var err error
+	if r.Sender.From, err = addressArg(from); err != nil {
+		return err
+	}
+	r.Sender.Contact = r.Sender.From
+	if child, ok := children["contact"]; ok {
+		if r.Sender.Contact, err = addressArg(child); err != nil {
+			return err
+		}
+	}
+	r.Sender.Organization = r.Sender.Submitter()
+	if child, ok := children["org"]; ok {
+		const expected = "the name of an organisation"
+		if r.Sender.Organization, err = oneArg(child, expected); err != nil {
+			return err
+		}
+		printable := func(c rune) bool { return unicode.IsPrint(c) && c != unicode.ReplacementChar }
+		if name := r.Sender.Organization; strings.TrimSpace(name) == "" || len(name) > 200 || strings.ContainsFunc(name, func(c rune) bool { return !printable(c) }) {
+			return unexpected(child, name, expected)
+		}
+	}
+	return nil
+}
+
+// addressArg reads a mail address, with or without mailto: in front.
+func addressArg(node config.Node) (string, error) {
+	const expected = "a mail address"
+	arg, err := oneArg(node, expected)
+	if err != nil {
+		return "", err
+	}
+	address, ok := tlsrpt.Address(strings.TrimPrefix(arg, "mailto:"))
+	if !ok {
+		return "", unexpected(node, arg, expected)
+	}
+	return address, nil
+}
+
+func (r *reports) readSwitches(children map[string]config.Node) error {
+	r.Mail, r.HTTPS = true, true
+	for _, x := range []struct {
+		name  string
+		store *bool
+	}{{"mail", &r.Mail}, {"https", &r.HTTPS}, {"allow_private", &r.AllowPrivate}} {
+		child, ok := children[x.name]
+		if !ok {
+			continue
+		}
+		value, err := boolDirective(nil, child)
+		if err != nil {
+			return err
+		}
+		*x.store = value.(bool)
+	}
+	if !r.Mail && !r.HTTPS {
+		return config.NodeErr(children["https"], "https: unexpected no, because mail is no as well")
+	}
+	return nil
+}
+
+// readMail makes sure that what mail needs is there, and that nothing is there
+// for mail that is not sent. Receivers ignore mail that is not signed (RFC 8460,
+// section 3), so not signing has to be said.
+func (r *reports) readMail(block config.Node, children map[string]config.Node) error {
+	for _, x := range []struct{ name, expected string }{
+		{"deliver_to", "the target or pipeline that takes reports"},
+		{"dkim_key", dkimExpected},
+	} {
+		child, ok := children[x.name]
+		switch {
+		case r.Mail && !ok:
+			return config.NodeErr(block, "%s: expected %s: %s", block.Name, x.name, x.expected)
+		case !r.Mail && ok:
+			return config.NodeErr(child, "%s: unexpected, because mail is no", x.name)
+		case ok && len(child.Args) == 0:
+			return config.NodeErr(child, "%s: expected %s", x.name, x.expected)
+		}
+	}
+	if child, ok := children["deliver_to"]; ok {
+		r.deliverTo = &child
+	}
+	return nil
+}
+
+// readDir finds the directory: each target has its own.
+func (r *reports) readDir(m *config.Map, block config.Node, children map[string]config.Node, instName string) error {
+	if child, ok := children["dir"]; ok {
+		const expected = "a directory"
+		dir, err := oneArg(child, expected)
+		if err != nil {
+			return err
+		}
+		if dir == "" {
+			return unexpected(child, dir, expected)
+		}
+		r.Dir = inStateDir(m, dir)
+		return nil
+	}
+	if strings.Trim(instName, ".") == "" {
+		return config.NodeErr(block, "%s: expected dir, because the target has no name", block.Name)
+	}
+	r.Dir = inStateDir(m, filepath.Join(reportsDir, url.PathEscape(instName)))
+	return nil
+}
+
+const dkimExpected = "a file and a selector, or off if deliver_to signs"
+
+// dkimKey reads FILE SELECTOR [DOMAIN], or off.
+func dkimKey(node config.Node, submitter string) (*tlsrpt.Key, error) {
+	args, err := words(node, dkimExpected)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(args) == 1 && args[0] == "off":
+		return nil, nil
+	case len(args) == 1 || len(args) > 3:
+		return nil, config.NodeErr(node, "%s: unexpected %q, expected %s", node.Name, strings.Join(args, " "), dkimExpected)
+	}
+	key := &tlsrpt.Key{Selector: args[1], Domain: submitter}
+	// A selector is written as a domain is (RFC 6376, section 3.1).
+	if _, ok := tlsrpt.Address("x@" + key.Selector); !ok {
+		return nil, unexpected(node, key.Selector, "a selector")
+	}
+	if len(args) == 3 {
+		key.Domain = strings.ToLower(args[2])
+		if key.Domain != submitter && !strings.HasSuffix(submitter, "."+key.Domain) {
+			return nil, unexpected(node, args[2], submitter+", the domain of from, or a parent of it")
+		}
+	}
+	text, err := readFile(node, args[0])
+	if err != nil {
+		return nil, err
+	}
+	if key.Signer, err = privateKey(text); err != nil {
+		return nil, config.NodeErr(node, "%s: %s: %v", node.Name, args[0], err)
+	}
+	return key, nil
+}
+
+// privateKey reads the forms that modify.dkim reads.
+func privateKey(text []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("not a PEM file")
+	}
+	var key any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return nil, errors.New("not a private key")
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return key, nil
+	case ed25519.PrivateKey:
+		return key, nil
+	}
+	return nil, errors.New("not an RSA or Ed25519 key")
+}
+
+// reporting is a running tlsrpt block. A nil one does nothing.
+type reporting struct {
+	*tlsrpt.Reporter
+	resolver *route.Resolver
+}
+
+// open begins to count; nothing is sent yet. Commands that open the target beside
+// the server do not count.
+func (r *reports) open(logger log.Logger, now func() time.Time) *reporting {
+	if r == nil || module.NoRun {
+		return nil
+	}
+	resolver := route.NewResolver(r.resolvers)
+	cfg := r.Config
+	cfg.Now = now
+	cfg.Resolver = resolver
+	cfg.Log = slog.New(slogHandler{out: logger})
+	return &reporting{Reporter: tlsrpt.Open(cfg), resolver: resolver}
+}
+
+// send begins to send. What deliver_to names may be a queue for the very target
+// whose block this is, and such a queue delivers what it finds on disk at once: so
+// the target must be ready before.
+func (r *reports) send(globals map[string]interface{}, running *reporting) error {
+	if running == nil {
+		return nil
+	}
+	var m tlsrpt.Mailer
+	if node := r.deliverTo; node != nil {
+		target, err := modconfig.DeliveryTarget(globals, node.Args, *node)
+		if err != nil {
+			return placed(*node, err)
+		}
+		m = &reportMailer{target: target, stop: running.StopSending}
+	}
+	running.Start(m)
+	return nil
+}
+
+func (r *reporting) close() {
+	if r == nil {
+		return
+	}
+	// Close only reports what the end of the process mends.
+	_ = r.Close()
+	r.resolver.Close()
+}
