@@ -304,3 +304,20 @@ func (r *reporting) close() {
 	_ = r.Close()
 	r.resolver.Close()
 }
+
+// Reports finds, in the block of a target, who its TLS reports come from and where
+// it keeps what it counts. It opens nothing and starts nothing: it is for commands
+// that look beside a running server. ok is false if the target has no reports.
+func Reports(block config.Node, instName string) (dir string, from tlsrpt.Sender, ok bool, err error) {
+	for _, child := range block.Children {
+		if child.Name != "tlsrpt" {
+			continue
+		}
+		r, _, err := readReports(config.NewMap(nil, block), child, instName)
+		if err != nil {
+			return "", tlsrpt.Sender{}, false, err
+		}
+		return r.Dir, r.Sender, true, nil
+	}
+	return "", tlsrpt.Sender{}, false, nil
+}
