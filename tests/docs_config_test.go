@@ -2,6 +2,8 @@ package tests
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -263,6 +265,8 @@ func (s *server) makeFiles(words []string) {
 			content = chain.Bytes()
 		case "privkey.pem":
 			content = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+		case "example.org.key": // for DKIM, which knows no ECDSA
+			content = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: s.ed25519Key()})
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			s.Fatal(err)
@@ -271,6 +275,20 @@ func (s *server) makeFiles(words []string) {
 			s.Fatal(err)
 		}
 	}
+}
+
+// ed25519Key returns a fresh key as PKCS #8.
+func (s *server) ed25519Key() []byte {
+	s.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		s.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return der
 }
 
 // startReady runs the process and waits until it tells its service manager that

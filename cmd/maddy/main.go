@@ -6,7 +6,7 @@
 //
 //   - main.go runs the command line and turns its result into an exit code;
 //   - modules.go imports what is built in besides maddy's own modules, and is the only file to change;
-//   - commands.go lists the commands, run.go, creds.go, imapacct.go and tls.go hold them;
+//   - commands.go lists the commands, run.go, creds.go, imapacct.go, tls.go and tlsreports.go hold them;
 //   - demo is a package of its own, which does the work of "tls demo";
 //   - instance.go opens one block of the configuration for them, prompt.go asks for passwords, errors.go speaks of
 //     what went wrong.

@@ -11,7 +11,7 @@ import (
 
 // Bounds on one record.
 const (
-	maxEndpoints = 10
+	maxEndpoints = 5
 	maxURI       = 1 << 10 // octets
 )
 
