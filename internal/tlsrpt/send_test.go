@@ -234,6 +234,24 @@ func TestOneWay(t *testing.T) {
 	}
 }
 
+// So many reports in a day, and no more.
+func TestTooMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.dns.TXT("_smtp._tls.example.net", record)
+	w.r.Record(session("example.net", ""))
+	w.r.flush()
+	b, err := w.r.batch(theDay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sent = maxReports
+	w.step(allDue)
+	if len(w.office.to()) != 0 || !w.log.has(doneTooMany) {
+		t.Errorf("mails to %v", w.office.to())
+	}
+}
+
 // A Mailer that panics costs that report, and others go out.
 func TestPanic(t *testing.T) {
 	t.Parallel()
