@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +25,8 @@ func reportsCommand() *cli.Command {
 also while the server runs, and prints the report about each recipient domain as it
 stands: by policy, how many sessions were secured and how many failed, and why. After
 midnight it is sent to domains that publish a TLSRPT record; whether one does is not
-looked up here. What was counted in the last two seconds may be missing.`,
+looked up here. What was counted in the last two seconds may be missing. About a day
+that is over, it also says what became of the report.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name:    "cfg-block",
@@ -158,6 +161,12 @@ func printReport(w io.Writer, d tlsrpt.Document) error {
 			}
 			fmt.Fprintln(w)
 		}
+	}
+	for _, to := range slices.Sorted(maps.Keys(d.Told)) {
+		fmt.Fprintf(w, "    %s: %s\n", oneLine(d.Told[to]), oneLine(to))
+	}
+	if d.Done != "" {
+		fmt.Fprintf(w, "    done: %s\n", oneLine(d.Done))
 	}
 	return nil
 }

@@ -143,12 +143,17 @@ func (r *Reporter) compact(name string, more int64) error {
 
 // complain tells the operator that report data is lost, once in a while.
 func (r *Reporter) complain(err error) {
-	r.mu.Lock()
+	if r.mayComplain(time.Now()) {
+		r.cfg.Log.Error("TLS report data is lost; mail is not concerned", "error", err)
+	}
+}
+
+func (r *Reporter) mayComplain(now time.Time) bool {
+	r.mu.Lock() // not held while the log is written, which may take its time
 	defer r.mu.Unlock()
-	now := time.Now()
 	if now.Sub(r.complained) < complainEvery {
-		return
+		return false
 	}
 	r.complained = now
-	r.cfg.Log.Error("TLS report data is lost; mail is not concerned", "error", err)
+	return true
 }

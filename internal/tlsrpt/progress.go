@@ -2,6 +2,7 @@ package tlsrpt
 
 import (
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type batch struct {
 // progress is how far the reports about one domain have come.
 type progress struct {
 	done  string
-	told  map[string]bool // endpoints that are done with
+	told  map[string]string // endpoints that are done with, and the result
 	try   int
 	first time.Time // the first attempt
 	next  time.Time
@@ -92,7 +93,7 @@ func (b *batch) take(text []byte) error {
 func (b *batch) of(domain string) *progress {
 	p := b.domains[domain]
 	if p == nil {
-		p = &progress{told: make(map[string]bool)}
+		p = &progress{told: make(map[string]string)}
 		b.domains[domain] = p
 	}
 	return p
@@ -107,7 +108,7 @@ func (b *batch) apply(l progressLine) {
 		}
 	}
 	if l.To != "" && len(p.told) < 2*maxEndpoints {
-		p.told[l.To] = true
+		p.told[l.To] = l.Result
 	}
 	if l.Result == resultSent {
 		b.sent++
@@ -132,11 +133,7 @@ func (b *batch) snapshot(domain string) progress {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := *b.of(domain)
-	told := make(map[string]bool, len(p.told))
-	for to := range p.told {
-		told[to] = true
-	}
-	p.told = told
+	p.told = maps.Clone(p.told)
 	return p
 }
 

@@ -29,6 +29,11 @@ func (s Sender) Submitter() string {
 type Document struct {
 	Domain string // that it is about
 	mox.ReportJSON
+	// Told says of a day that is over what became of the report, by endpoint; Done
+	// why nothing more will. Set by Read alone.
+	Told map[string]string
+	Done string
+
 	unique string // hexadecimal
 }
 
@@ -64,8 +69,43 @@ func digest(parts ...string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
+// The library writes what is unknown as an empty string. That is no IP address
+// and no URI, and a strict reader may throw the whole report away over it; so
+// these types, which differ in tags alone, leave it out.
+type (
+	sentReport struct {
+		mox.ReportJSON
+		Policies []sentResult `json:"policies"` // in place of the embedded one
+	}
+	sentResult struct {
+		Policy         mox.ResultPolicyJSON `json:"policy"`
+		Summary        mox.SummaryJSON      `json:"summary"`
+		FailureDetails []sentFailure        `json:"failure-details"`
+	}
+	sentFailure struct {
+		ResultType            mox.ResultType `json:"result-type"`
+		SendingMTAIP          string         `json:"sending-mta-ip,omitempty"`
+		ReceivingMXHostname   string         `json:"receiving-mx-hostname,omitempty"`
+		ReceivingMXHelo       string         `json:"receiving-mx-helo,omitempty"`
+		ReceivingIP           string         `json:"receiving-ip,omitempty"`
+		FailedSessionCount    int64          `json:"failed-session-count"`
+		AdditionalInformation string         `json:"additional-information,omitempty"`
+		FailureReasonCode     string         `json:"failure-reason-code,omitempty"`
+	}
+)
+
 // JSON is the document as it is sent.
-func (d Document) JSON() ([]byte, error) { return json.Marshal(d.ReportJSON) }
+func (d Document) JSON() ([]byte, error) {
+	sent := sentReport{ReportJSON: d.ReportJSON, Policies: []sentResult{}}
+	for _, p := range d.Policies {
+		r := sentResult{Policy: p.Policy, Summary: p.Summary, FailureDetails: []sentFailure{}}
+		for _, f := range p.FailureDetails {
+			r.FailureDetails = append(r.FailureDetails, sentFailure(f))
+		}
+		sent.Policies = append(sent.Policies, r)
+	}
+	return json.Marshal(sent)
+}
 
 // Gzip is the document as it travels (RFC 8460, section 5.2).
 func (d Document) Gzip() ([]byte, error) {

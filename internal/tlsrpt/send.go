@@ -238,7 +238,7 @@ func (r *Reporter) attempt(ctx context.Context, b *batch, domain string, t *tall
 	}
 	done = doneAll
 	for _, e := range endpoints {
-		if p.told[e.URI] {
+		if p.told[e.URI] != "" {
 			continue
 		}
 		if !r.tell(ctx, b, d, zipped, e) {
