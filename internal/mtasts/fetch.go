@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"tlscontrol/internal/internet"
 	"tlscontrol/internal/route"
 )
 
@@ -106,7 +107,7 @@ func (c *client) dial(ctx context.Context, host string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	var failure error
 	for _, ip := range addresses.IPs {
-		if !c.allowPrivate && !public(ip) {
+		if !c.allowPrivate && !internet.Public(ip) {
 			failure = keep(failure, fmt.Errorf("%s is at %v, which is no address on the Internet", host, ip))
 			continue
 		}

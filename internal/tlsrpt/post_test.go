@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strconv"
 	"sync"
 	"testing"
@@ -165,24 +164,7 @@ func TestPostGuard(t *testing.T) {
 	w.r.Record(session("example.net", ""))
 	w.step(allDue)
 	w.step(allDue.Add(giveUp))
-	if len(h.got()) != 0 || !w.log.has("127.0.0.1 is not an address of the public Internet") || w.log.has("tried again") {
+	if len(h.got()) != 0 || !w.log.has("127.0.0.1 is no address on the Internet") || w.log.has("tried again") {
 		t.Errorf("posts %v", h.got())
-	}
-}
-
-func TestPublic(t *testing.T) {
-	t.Parallel()
-	for ip, want := range map[string]bool{
-		"8.8.8.8": true, "1.1.1.1": true, "192.0.1.1": true, "100.128.0.1": true, "172.32.0.1": true, "2606:4700::1111": true, "2a00:1450::1": true,
-		"0.0.0.0": false, "0.1.2.3": false, "10.1.2.3": false, "100.64.0.1": false, "100.127.255.255": false, "127.0.0.1": false,
-		"169.254.169.254": false, "172.16.0.1": false, "192.168.1.1": false, "192.0.0.1": false, "192.0.2.1": false, "198.18.0.1": false,
-		"198.51.100.1": false, "203.0.113.1": false, "224.0.0.1": false, "240.0.0.1": false, "255.255.255.255": false,
-		"::": false, "::1": false, "::7f00:1": false, "::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "64:ff9b::7f00:1": false,
-		"64:ff9b:1::1": false, "100::1": false, "2001::1": false, "2001:db8::1": false, "2002:7f00:1::": false, "fc00::1": false,
-		"fd12::1": false, "fe80::1": false, "fe80::1%eth0": false, "fec0::1": false, "ff02::1": false,
-	} {
-		if got := public(netip.MustParseAddr(ip)); got != want {
-			t.Errorf("%s: %v", ip, got)
-		}
 	}
 }

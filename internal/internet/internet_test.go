@@ -1,4 +1,4 @@
-package mtasts
+package internet
 
 import (
 	"net/netip"
@@ -25,11 +25,11 @@ func TestPublic(t *testing.T) {
 		"64:ff9b::8.8.8.8": true, "64:ff9b::127.0.0.1": false, "64:ff9b::10.0.0.1": false,
 		"64:ff9b::169.254.169.254": false, "64:ff9b:1::8.8.8.8": false, "64:ff9b:0:1::8.8.8.8": false,
 	} {
-		if got := public(netip.MustParseAddr(text)); got != want {
+		if got := Public(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
-	if public(netip.Addr{}) {
+	if Public(netip.Addr{}) {
 		t.Error("no address at all")
 	}
 }

@@ -1,10 +1,13 @@
-package mtasts
+// Package internet tells addresses on the Internet from those in our own network.
+//
+// Where a policy host is, or who takes a report, a domain's owner says, who may be
+// anybody and may name any address. What is not on the Internet is in our own
+// network or nowhere, and connecting to it would be done for somebody who cannot
+// reach it himself. Ask about the address that is dialled, not about a name, which
+// may mean another address the next time.
+package internet
 
 import "net/netip"
-
-// Where a policy host is, its domain's owner says, who may be anybody and may
-// name any address. What is listed here is in our own network or nowhere, and
-// asking it for a policy would be done for somebody who cannot reach it himself.
 
 // internal4 are the IPv4 networks that are not of the Internet at large (IANA's
 // registry of special-purpose addresses, RFC 6890).
@@ -43,8 +46,8 @@ var internal6 = prefixes(
 // IPv4 address is at the end (RFC 6052, 2.1).
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// public tells whether an address is on the Internet.
-func public(ip netip.Addr) bool {
+// Public tells whether an address is on the Internet.
+func Public(ip netip.Addr) bool {
 	switch {
 	case ip.Zone() != "":
 		return false
@@ -52,7 +55,7 @@ func public(ip netip.Addr) bool {
 		return !within(internal4, ip)
 	case nat64.Contains(ip):
 		bytes := ip.As16()
-		return public(netip.AddrFrom4([4]byte(bytes[12:])))
+		return Public(netip.AddrFrom4([4]byte(bytes[12:])))
 	default:
 		return global6.Contains(ip) && !within(internal6, ip)
 	}
