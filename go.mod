@@ -21,7 +21,7 @@ require (
 )
 
 require (
-	github.com/emersion/go-msgauth v0.6.8 // indirect
+	github.com/emersion/go-msgauth v0.6.8
 	github.com/mjl-/adns v0.0.0-20260809141028-22f885debe71
 	github.com/mjl-/autocert v0.0.0-20260807073006-86291c3fc55e // indirect
 	github.com/mjl-/bstore v0.0.11 // indirect

@@ -22,8 +22,8 @@
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient
-//     (conclude.go). Observers (log, metrics) are told; then, and only then,
-//     the status goes back to the caller.
+//     (conclude.go). Observers (log, metrics, TLS reports) are told; then, and only
+//     then, the status goes back to the caller.
 //
 // Deciding happens in policy and tlsplan, which are pure. Fetching (3, 4) comes
 // before it, acting (6, 7) after it. A failure anywhere is a value of type

@@ -32,7 +32,7 @@ func (r *Reporter) dial(ctx context.Context, _, address string) (net.Conn, error
 		return nil, err
 	}
 	dialer := net.Dialer{Timeout: connectTimeout, Control: r.guard}
-	var failure error
+	failure := errors.New("no address")
 	for _, ip := range ips[:min(len(ips), maxDialled)] {
 		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), port))
 		if err == nil {

@@ -110,11 +110,11 @@ func readHeader(r *bufio.Reader, want header) error {
 	return nil
 }
 
-// setAside renames a file that is not what it should be, over an earlier one of
-// that fate.
-func setAside(path string) error {
-	return os.Rename(path, path+".damaged")
-}
+// asideSuffix is added to the names of files that are not what they should be.
+const asideSuffix = ".damaged"
+
+// setAside renames such a file, over an earlier one of that fate.
+func setAside(path string) error { return os.Rename(path, path+asideSuffix) }
 
 // readJournal hands each line to take, and returns how many could not be read,
 // by it or at all. A file that does not exist has no lines. At most limit octets

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/mail"
+	"net/textproto"
 	"slices"
 	"strings"
 	"testing"
@@ -78,7 +79,7 @@ func checkHeader8460(t *testing.T, text []byte) string {
 		"To": "<tls+reports@example.net>", "TLS-Report-Domain": "example.net", "TLS-Report-Submitter": "relay.example.org",
 		"TLS-Required": "No", "Auto-Submitted": "auto-generated", "MIME-Version": "1.0",
 	} {
-		if got := m.Header[textprotoKey(name)]; !slices.Equal(got, []string{want}) {
+		if got := m.Header[textproto.CanonicalMIMEHeaderKey(name)]; !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -97,15 +98,6 @@ func checkHeader8460(t *testing.T, text []byte) string {
 		t.Fatalf("Subject %q", subject)
 	}
 	return strings.Trim(subject[6], "<>")
-}
-
-func textprotoKey(name string) string {
-	h := mail.Header{}
-	// net/mail keeps keys in canonical form.
-	for _, part := range strings.Split(strings.ToLower(name), "-") {
-		h[""] = append(h[""], strings.ToUpper(part[:1])+part[1:])
-	}
-	return strings.Join(h[""], "-")
 }
 
 // checkParts looks at the structure with the standard library.

@@ -81,8 +81,9 @@ func (r *Reporter) days() []string {
 // forget removes the files of a day.
 func (r *Reporter) forget(name string) {
 	delete(r.batches, name)
-	// Counts last: without them nothing would remove the other file.
-	for _, path := range []string{progressPath(r.cfg.Dir, name), countsPath(r.cfg.Dir, name)} {
+	progress, counts := progressPath(r.cfg.Dir, name), countsPath(r.cfg.Dir, name)
+	// Counts last: without them nothing would remove the others.
+	for _, path := range []string{progress + asideSuffix, progress, counts + asideSuffix, counts} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.cfg.Log.Error("cannot remove old TLS report data", "error", err)
 			return
@@ -94,7 +95,7 @@ func (r *Reporter) forget(name string) {
 func (r *Reporter) work(ctx context.Context, quit <-chan struct{}, name string, now time.Time) {
 	b, err := r.batch(name)
 	if err != nil {
-		r.cfg.Log.Error("cannot read TLS report data", "error", err)
+		r.complain(err)
 		return
 	}
 	if b == nil {

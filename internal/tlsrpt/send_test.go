@@ -58,6 +58,7 @@ func TestForget(t *testing.T) {
 	w.dns.TXT("_smtp._tls.example.net", record)
 	w.r.Record(session("example.net", ""))
 	w.step(allDue)
+	w.write(theDay+".jsonl.damaged", "whatever")
 	w.step(midnight.Add(keepDays))
 	if len(w.r.days()) != 1 {
 		t.Error("gone too early")

@@ -293,6 +293,8 @@ func FuzzConfig(f *testing.F) {
 		f.Add(m.lines)
 	}
 	f.Add(quiet + "hostname a.example\nport 25\nlimits {\nall rate 5 1s\n}\nmx_auth {\nlocal_policy {\nmin_tls_level none\n}\n}")
+	f.Add("tlsrpt {\nfrom a@b.example\norg \"B\"\ncontact mailto:c@b.example\nmail no\nallow_private yes\n}")
+	f.Add("tlsrpt {\nfrom a@b.example\ndeliver_to &queue\nhttps no\ndir x\n}")
 	f.Fuzz(func(t *testing.T, lines string) {
 		// A file that is opened, created or listened to is no business of a
 		// fuzzer: only what reads words is under test.
