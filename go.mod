@@ -23,18 +23,9 @@ require (
 require (
 	github.com/emersion/go-msgauth v0.6.8
 	github.com/mjl-/adns v0.0.0-20260809141028-22f885debe71
-	github.com/mjl-/autocert v0.0.0-20260807073006-86291c3fc55e // indirect
-	github.com/mjl-/bstore v0.0.11 // indirect
 	github.com/mjl-/flate v0.0.0-20250221133712-6372d09eb978 // indirect
 	github.com/mjl-/mox v0.0.17
-	github.com/mjl-/sconf v0.0.8 // indirect
-	github.com/mjl-/sherpa v0.6.7 // indirect
-	github.com/mjl-/sherpadoc v0.0.18 // indirect
-	github.com/mjl-/sherpaprom v0.0.2 // indirect
-	github.com/mjl-/xfmt v0.0.2 // indirect
-	go.etcd.io/bbolt v1.4.3 // indirect
 	golang.org/x/text v0.41.0 // indirect
-	rsc.io/qr v0.2.0 // indirect
 )
 
 require (
