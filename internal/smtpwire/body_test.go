@@ -163,7 +163,7 @@ func checkCount(t *testing.T, header, content []byte, read func(io.Reader) io.Re
 		}}
 	}
 	x := &exchange{t: &Transaction{Header: header, Content: newSource().open}, buf: new(buffers)}
-	n, err := x.measure()
+	n, _, err := x.measure()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func TestContentFails(t *testing.T) {
 				} else {
 					script += sOK + sOK
 				}
-				client, received := recorded(t, script)
+				client, received, answered := recorded(t, script)
 				c := open(t, client, patient())
 				tx := transaction("b@example.net")
 				tx.Size = 2 * half
@@ -57,7 +57,11 @@ func TestContentFails(t *testing.T) {
 						counted = true
 						return io.NopCloser(strings.NewReader(strings.Repeat("x", 2*half))), nil
 					}
-					return failing{strings.NewReader(strings.Repeat("x", half)), panics, &closed}, nil
+					// It fails after the envelope was answered: the client closes a
+					// connection on which it has read everything, and what it sent stays.
+					content := io.MultiReader(strings.NewReader(strings.Repeat("x", half/2)),
+						gate(answered), strings.NewReader(strings.Repeat("x", half/2)))
+					return failing{content, panics, &closed}, nil
 				}
 				r := c.Send(context.Background(), tx)
 				e := failure(t, r.Recipients[0].Err, StageBody)
@@ -88,11 +92,16 @@ func TestContentFails(t *testing.T) {
 	}
 }
 
+// gate is a reader of nothing that waits until it is opened.
+type gate <-chan struct{}
+
+func (g gate) Read([]byte) (int, error) { <-g; return 0, io.EOF }
+
 // recorded plays script, then collects all that the client sends until it hangs up.
-func recorded(t *testing.T, script string) (nc *watchedConn, received <-chan string) {
+func recorded(t *testing.T, script string) (nc *watchedConn, received <-chan string, played <-chan struct{}) {
 	t.Helper()
 	client, srv := pipe(t)
-	ch := make(chan string, 1)
+	ch, over := make(chan string, 1), make(chan struct{})
 	s := newServer(t, srv)
 	go func() {
 		defer close(ch)
@@ -102,10 +111,11 @@ func recorded(t *testing.T, script string) (nc *watchedConn, received <-chan str
 				return
 			}
 		}
+		close(over)
 		rest, _ := io.ReadAll(s.br)
 		ch <- string(rest)
 	}()
-	return &watchedConn{Conn: client}, ch
+	return &watchedConn{Conn: client}, ch, over
 }
 
 // Content that fails before a byte of the transaction was sent costs no session.

@@ -1,6 +1,7 @@
 package smtpwire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -118,34 +119,59 @@ func (x *exchange) bdatSmall(n int) {
 	x.final()
 }
 
-// bdatLarge sends the message as one chunk once the envelope stands. BDAT begins
-// with the length, so the message is read twice: to count it, and to send it. The
-// alternative, several chunks, waits for the server after each of them, or lets
-// the last one go out before it is known that none of the others is missing.
+// maxEarly is the largest message that is sent before it is known that the server
+// wants it: up to here a round trip is a good part of the time that it takes.
+const maxEarly = 8 << 20
+
+// bdatLarge sends the message as one chunk. BDAT begins with the length, so the
+// message is read twice: to count it, and to send it. The alternative, several
+// chunks, waits for the server after each of them, or lets the last one go out
+// before it is known that none of the others is missing.
+//
+// Where it is possible and safe the message follows the envelope at once, until that
+// is answered: if nobody is accepted then, the session is given up for what is left
+// to send.
 func (x *exchange) bdatLarge() {
 	x.src.close()
-	if !x.envelope(x.command) || x.accepted == 0 {
+	early := x.c.pipelining() && !x.t.EnvelopeFirst && x.t.Size <= maxEarly
+	if early {
+		size, text, err := x.measure()
+		if err != nil {
+			x.settle(&Error{Stage: StageBody, Err: err})
+			return
+		}
+		early = !text.found
+		x.left = size
+	}
+	last := x.command
+	if early {
+		last = func(commands []byte) error {
+			x.closing = true
+			x.src = x.source()
+			return x.sendChunk(appendBDAT(commands, x.left), x.unanswered)
+		}
+	}
+	if !x.envelope(last) {
 		return
 	}
-	size, err := x.measure()
-	if err != nil {
-		x.broke(StageBody, nil, err)
+	switch {
+	case x.accepted == 0 && !x.written:
 		return
-	}
-	x.src = x.source()
-	line := appendBDAT(x.buf.out[:0], size)
-	for sent, done := int64(-len(line)), false; !done; line = nil {
-		var out []byte
-		if out, done, err = x.src.next(append(x.buf.out[:0], line...), block); err != nil {
+	case !x.closing:
+		size, _, err := x.measure()
+		if err != nil {
 			x.broke(StageBody, nil, err)
 			return
 		}
-		if sent += int64(len(out)); sent > size || done && sent < size {
-			x.broke(StageBody, nil, errChanged)
+		x.left = size
+		x.src = x.source()
+		err = x.sendChunk(appendBDAT(x.c.out[:0], size), nil)
+		if err != nil {
+			x.writeFailed(StageBody, err)
 			return
 		}
-		x.chunked, x.written = true, done
-		if err := x.c.writeBody(out); err != nil {
+	case !x.written:
+		if err := x.sendChunk(nil, nil); err != nil {
 			x.writeFailed(StageBody, err)
 			return
 		}
@@ -153,22 +179,76 @@ func (x *exchange) bdatLarge() {
 	x.final()
 }
 
+// sendChunk writes commands and then the message, block by block, to its end or
+// as long as goOn, if it is not nil, wants. What goes wrong with the message
+// itself is a *contentError.
+func (x *exchange) sendChunk(commands []byte, goOn func() bool) error {
+	for first := true; first || goOn == nil || goOn(); first = false {
+		out := append(x.buf.out[:0], commands...)
+		out, done, err := x.src.next(out, block)
+		if err != nil {
+			return &contentError{err}
+		}
+		if x.left -= int64(len(out) - len(commands)); x.left < 0 || done && x.left > 0 {
+			return &contentError{errChanged}
+		}
+		x.chunked, x.written, commands = true, done, nil
+		if err := x.c.writeBody(out); err != nil || done {
+			return err
+		}
+	}
+	return nil
+}
+
+// unanswered reports whether replies to the envelope are still to come, and looks
+// for them without waiting. All of them count, not the first: a server may keep
+// one back while it reads the message, and would wait for us as we for it.
+func (x *exchange) unanswered() bool {
+	c := x.c
+	if n, err := c.peek.pending(c.raw); err != nil {
+		return false
+	} else if n > 0 || c.records != nil && len(c.records.early) > 0 {
+		c.soon()
+		if _, err := c.br.Peek(c.br.Buffered() + 1); err != nil && !isTimeout(err) {
+			return false
+		}
+	}
+	got, _ := c.br.Peek(c.br.Buffered())
+	return len(got) < c.br.Size() && countReplies(got) < x.awaited
+}
+
+// countReplies counts the complete replies in b.
+func countReplies(b []byte) (n int) {
+	for line := range bytes.Lines(b) {
+		if bytes.HasSuffix(line, lineFeed) && (len(line) < 4 || line[3] != '-') {
+			n++
+		}
+	}
+	return n
+}
+
+// contentError is a failure to read the message, not to send it.
+type contentError struct{ error }
+
 // errChanged is the cause if a message was not the same when it was read again.
 var errChanged = errors.New("the message changed while it was sent")
 
-// measure returns how many octets the message has on the wire.
-func (x *exchange) measure() (int64, error) {
+// measure returns how many octets the message has on the wire, and what its text
+// could be taken for.
+func (x *exchange) measure() (int64, scanner, error) {
 	x.src = x.source()
 	defer x.src.close()
 	var n counter
+	var text scanner
 	for {
 		if err := x.src.read(); err != nil {
-			return 0, err
+			return 0, text, err
 		}
 		if len(x.src.pending) == 0 {
-			return n.total(), nil
+			return n.total(), text, nil
 		}
 		n.add(x.src.pending)
+		text.add(x.src.pending)
 		x.src.pending = nil
 	}
 }

@@ -1,6 +1,7 @@
 package smtpwire
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -46,6 +47,9 @@ func (x *exchange) envelope(last func(commands []byte) error) bool {
 			write = last
 		}
 		x.sent = true
+		if x.awaited = next - first; stage == StageMail {
+			x.awaited++
+		}
 		if err := write(commands); err != nil {
 			x.writeFailed(stage, err)
 			return false
@@ -121,8 +125,17 @@ func (x *exchange) answer(stage Stage, d time.Duration) (code int, ok bool) {
 
 // writeFailed ends the session after a failed write. A server that hangs up in
 // the middle has often said why ("552 too big", "421 shutting down"); only a refusal
-// counts, as nothing can have been accepted yet.
+// counts, as nothing can have been accepted yet. A message that could not be read is
+// told from that.
 func (x *exchange) writeFailed(stage Stage, err error) {
+	var ours *contentError
+	if errors.As(err, &ours) {
+		x.broke(StageBody, nil, ours.error)
+		return
+	}
+	if x.chunked && isTimeout(err) && !x.unanswered() {
+		stage = StageBody // the envelope was answered while the message got stuck
+	}
 	if !isTimeout(err) && x.c.interrupted() == nil {
 		if code, rerr := x.c.read(min(salvage, x.c.cfg.Timeouts.Command)); rerr == nil && code >= 400 {
 			r := x.c.rr.reply()

@@ -7,15 +7,75 @@ import "encoding/binary"
 // no recipient was accepted. Two rules keep such a server from being led on by
 // the text of a message:
 //
-//   - a message goes out before it is known that the server wants it only if it
-//     could not name a recipient: without RCPT no list of commands sends mail;
+//   - a message goes out before it is known that the server wants it only if no
+//     line of it could name a recipient: without RCPT no list of commands sends
+//     mail;
 //   - after a refused chunk the session is over, because a body full of "NOOP"
 //     would yield replies that pass for those to the next message.
 
-// namesRecipient reports whether b contains RCPT, in any letter case and
-// anywhere: where a server takes a line to begin is not for us to know. Eight
-// octets are looked at at once, for a C with a P behind it.
+// namesRecipient reports whether a line of a message could be taken for a RCPT
+// command: see scanner.
 func namesRecipient(b []byte) bool {
+	var s scanner
+	s.add(b)
+	return s.found
+}
+
+// scanner looks through a message, block by block, for RCPT in any letter case and
+// at any place of a line, since where a server takes a command to begin is not for
+// us to know. What tells a command from chance (base64 of a MiB has about one) is
+// the rest of the line: a command goes on with a space, a colon, an address, and
+// base64 with nothing of that kind.
+type scanner struct {
+	found bool
+	open  bool // RCPT was seen in a line that is not at its end yet
+	end   [3]byte
+	ended int // octets in end, the last ones of the block before
+}
+
+// add looks through the next block.
+func (s *scanner) add(b []byte) {
+	if s.open {
+		s.rest(b)
+	}
+	// The word may be cut in two.
+	seam := append(append(make([]byte, 0, 6), s.end[:s.ended]...), b[:min(3, len(b))]...)
+	if firstRCPT(seam) >= 0 {
+		s.rest(b)
+	}
+	for left := b; !s.found; {
+		at := firstRCPT(left)
+		if at < 0 {
+			break
+		}
+		left = left[at+4:]
+		s.rest(left)
+	}
+	if len(b) >= 3 {
+		seam = b
+	}
+	s.ended = copy(s.end[:], seam[max(0, len(seam)-3):])
+}
+
+// rest looks at what follows RCPT in its line, or at the beginning of it.
+func (s *scanner) rest(b []byte) {
+	for _, c := range b {
+		switch {
+		case c == '\r' || c == '\n':
+			s.open = false
+			return
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '+', c == '/', c == '=':
+		default:
+			s.found = true
+			return
+		}
+	}
+	s.open = true
+}
+
+// firstRCPT returns where RCPT begins in b, in any letter case; -1 if it is not
+// there. Eight octets are looked at at once, for a C with a P behind it.
+func firstRCPT(b []byte) int {
 	const (
 		each  = 0x0101010101010101
 		lower = 0x20 * each
@@ -31,20 +91,25 @@ func namesRecipient(b []byte) bool {
 		if c<<8&p == 0 {
 			continue
 		}
-		if hasRCPT(b[max(i-1, 0):min(i+9, len(b))]) {
-			return true
+		from := max(i-1, 0)
+		if at := plainFirstRCPT(b[from:min(i+9, len(b))]); at >= 0 {
+			return from + at
 		}
 	}
-	return hasRCPT(b[max(i-2, 0):])
+	from := max(i-2, 0)
+	if at := plainFirstRCPT(b[from:]); at >= 0 {
+		return from + at
+	}
+	return -1
 }
 
-func hasRCPT(b []byte) bool {
+func plainFirstRCPT(b []byte) int {
 	for i := range b {
 		if isRCPT(b[i:]) {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 func isRCPT(b []byte) bool {

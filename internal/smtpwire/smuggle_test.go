@@ -79,35 +79,76 @@ func TestPeerOutOfStep(t *testing.T) {
 	}
 }
 
-func TestNamesRecipient(t *testing.T) {
+func TestFirstRCPT(t *testing.T) {
 	t.Parallel()
 	for prefix := range 9 {
 		for _, suffix := range []int{0, 1, 2, 3, 4, 7} {
-			around := func(s string) []byte {
-				return []byte(strings.Repeat("r", prefix) + s + strings.Repeat("t", suffix))
-			}
-			for _, word := range []string{"RCPT", "rcpt", "rCpT"} {
-				if !namesRecipient(around(word)) {
-					t.Errorf("not found in %q", around(word))
-				}
-			}
-			for _, word := range []string{"", "RCP", "CPT", "R CPT", "rcqt"} {
-				text := around(word)
-				if want := bytes.Contains(bytes.ToUpper(text), []byte("RCPT")); namesRecipient(text) != want {
-					t.Errorf("%q: %v", text, !want)
+			for _, word := range []string{"RCPT", "rcpt", "rCpT", "", "RCP", "CPT", "R CPT", "rcqt"} {
+				text := strings.Repeat("r", prefix) + word + strings.Repeat("t", suffix)
+				if got, want := firstRCPT([]byte(text)), strings.Index(strings.ToUpper(text), "RCPT"); got != want {
+					t.Errorf("%q: %d, want %d", text, got, want)
 				}
 			}
 		}
 	}
 }
 
+func TestNamesRecipient(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"RCPT TO:<a@example.net>":            true,
+		"Subject: x\r\nrcpt to:a@b\r\n":      true,
+		"RCPT\tTO:<a@b>":                     true,
+		"RCPTTO:<a@b>\n":                     true,
+		"xxRCPTxx <a@b>":                     true,
+		"RCPT":                               false,
+		"RCPT\r\nTO:<a@b>\r\n":               false,
+		"aGVsbG8gd29ybGQRCPTaGVsbG8=\r\nx y": false,
+		"rCpT+/=\nfor all to see":            false,
+		"RCPT\x00":                           true,
+		"rcptrcpt\u00a0":                     true,
+	} {
+		if got := namesRecipient([]byte(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+// mayNameRecipient is what scanner finds, found the slow way.
+func mayNameRecipient(text string) bool {
+	for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		at := bytes.Index(bytes.ToUpper([]byte(line)), []byte("RCPT"))
+		if at >= 0 && strings.Trim(line[at:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=") != "" {
+			return true
+		}
+	}
+	return false
+}
+
 func FuzzNamesRecipient(f *testing.F) {
-	f.Add([]byte("Subject: hi\r\n\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.net>\r\n"))
-	f.Add([]byte("rrcpt"))
-	f.Add([]byte("rcp\x14"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if bytes.Contains(bytes.ToUpper(b), []byte("RCPT")) && !namesRecipient(b) {
-			t.Errorf("not found in %q", b)
+	f.Add([]byte("Subject: hi\r\n\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.net>\r\n"), 7)
+	f.Add([]byte("rrcpt"), 2)
+	f.Add([]byte("rcp\x14"), 1)
+	f.Add([]byte("rcptAAAA=\nrcptAA a"), 3)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		// Letters outside ASCII change their length in upper case.
+		for i := range b {
+			if b[i] >= 0x80 {
+				b[i] = 0x80
+			}
+		}
+		want := mayNameRecipient(strings.ReplaceAll(string(b), "\x80", "\x7f"))
+		if got := namesRecipient(b); got != want {
+			t.Errorf("%q: %v", b, got)
+		}
+		var s scanner
+		for rest, n := b, max(cut%17, 1); len(rest) > 0; {
+			n = min(n, len(rest))
+			s.add(rest[:n])
+			rest = rest[n:]
+		}
+		if s.found != want {
+			t.Errorf("%q in blocks: %v", b, s.found)
 		}
 	})
 }

@@ -89,17 +89,19 @@ type exchange struct {
 	rcpts       []wireRcpt
 	one         [1]wireRcpt // room for most messages
 	dsn         bool
-	reused      bool // the session served something before this transaction
-	stale       bool // its first reply was a 421 to an idle client
-	sent        bool // something was written
-	refused     bool // some command of ours was answered 4xx or 5xx
-	mailRefused bool // and that was MAIL
-	accepted    int  // recipients that got 2xx
-	closing     bool // DATA or BDAT LAST is out, its reply still to be read
-	chunked     bool // BDAT was written
-	written     bool // and its last octet, or the final dot
-	surplus     bool // there were more replies than commands
-	delivered   bool // the final 2xx was read
+	reused      bool  // the session served something before this transaction
+	stale       bool  // its first reply was a 421 to an idle client
+	sent        bool  // something was written
+	refused     bool  // some command of ours was answered 4xx or 5xx
+	mailRefused bool  // and that was MAIL
+	accepted    int   // recipients that got 2xx
+	closing     bool  // DATA or BDAT LAST is out, its reply still to be read
+	awaited     int   // replies to the flight under way
+	left        int64 // octets of a large chunk that are still to be sent
+	chunked     bool  // BDAT was written
+	written     bool  // and its last octet, or the final dot
+	surplus     bool  // there were more replies than commands
+	delivered   bool  // the final 2xx was read
 }
 
 // Send sends one message. It does not panic, and Result.Recipients has an entry for

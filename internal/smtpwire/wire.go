@@ -133,6 +133,15 @@ func (c *Conn) deadline(d time.Duration) {
 	}
 }
 
+// soon lets the next read take what has begun to arrive, and wait for nothing else.
+func (c *Conn) soon() {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	if !c.watch.cancelled {
+		c.raw.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+	}
+}
+
 // noDeadline takes the deadline away, unless the context has ended all waits.
 func (c *Conn) noDeadline() {
 	c.watch.mu.Lock()
