@@ -106,6 +106,16 @@ func realALabel(label string) bool {
 	return err == nil && a == label && u != label
 }
 
+// ParseDomain returns a domain name as Normalize does, or an error that says why
+// it is none. A pattern with a * is none.
+func ParseDomain(s string) (string, error) {
+	name := Normalize(s)
+	if err := checkName(name); err != nil {
+		return "", fmt.Errorf("bad domain %s: %w", Quote(s), err)
+	}
+	return name, nil
+}
+
 // checkName refuses what cannot be a domain name, so that a typing error in a
 // pattern is found at start and not when mail goes out unprotected.
 func checkName(name string) error {

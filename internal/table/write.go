@@ -1,0 +1,102 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// mutable is what maddy calls module.MutableTable.
+type mutable interface {
+	Table
+	Keys() ([]string, error)
+	RemoveKey(key string) error
+	SetKey(key, value string) error
+}
+
+// ErrNotKept reports that a table took a value and has another one afterwards:
+// somebody else wrote in between, or the table lost it.
+var ErrNotKept = errors.New("the table has another value than the one just written: " +
+	"somebody else is writing it; try again")
+
+// Keys returns the keys of the table, sorted, or ErrReadOnly.
+func (g *Guard) Keys(ctx context.Context) ([]string, error) {
+	t, ok := g.table.(mutable)
+	if !ok {
+		return nil, ErrReadOnly
+	}
+	keys, err := within(ctx, g, func() ([]string, error) { return unlocked(ctx, t.Keys) })
+	slices.Sort(keys)
+	return keys, err
+}
+
+// Set writes the value under the key and reads it back. The error is
+// ErrReadOnly, ErrNotKept, an *Error of the table, or the context's.
+func (g *Guard) Set(ctx context.Context, key, value string) error {
+	return g.write(ctx, key, value, true, func(t mutable) error { return t.SetKey(key, value) })
+}
+
+// Remove removes the key, whether or not it is there. Errors are those of Set.
+func (g *Guard) Remove(ctx context.Context, key string) error {
+	return g.write(ctx, key, "", false, func(t mutable) error { return t.RemoveKey(key) })
+}
+
+// write changes the key and looks whether it has the value, or is gone.
+func (g *Guard) write(ctx context.Context, key, value string, there bool, do func(mutable) error) error {
+	t, ok := g.table.(mutable)
+	if !ok {
+		return ErrReadOnly
+	}
+	_, err := within(ctx, g, func() (struct{}, error) {
+		return unlocked(ctx, func() (struct{}, error) { return struct{}{}, do(t) })
+	})
+	if err != nil {
+		return err
+	}
+	got, found, err := g.Lookup(ctx, key)
+	if err != nil {
+		return fmt.Errorf("written, but cannot be read back: %w", err)
+	}
+	if found != there || got != value {
+		return ErrNotKept
+	}
+	return nil
+}
+
+// lockWait is the longest pause before a locked database is asked again.
+const lockWait = 200 * time.Millisecond
+
+// unlocked repeats what fails because another process holds the database, until
+// the context ends: SQLite lets one write at a time and, depending on the
+// driver, does not wait itself.
+func unlocked[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, lockWait) {
+		v, err := do()
+		switch {
+		case err == nil:
+			return v, nil
+		case strings.Contains(err.Error(), "not mutable"):
+			// What table.sql_query says if it was given no query for it.
+			return v, ErrReadOnly
+		case !locked(err):
+			return v, &Error{err}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return v, &Error{err}
+		}
+	}
+}
+
+// locked tells by the text: the drivers' error types stay inside maddy.
+func locked(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "database is locked") || strings.Contains(text, "database table is locked") ||
+		strings.Contains(text, "SQLITE_BUSY")
+}
