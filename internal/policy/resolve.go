@@ -1,5 +1,10 @@
 package policy
 
+import (
+	"maps"
+	"slices"
+)
+
 // Policy is a whole tls_policy block. It is filled once and may then be read by
 // any number of goroutines. The zero value says nothing: the built-in settings
 // apply.
@@ -28,6 +33,27 @@ func (p *Policy) AddDestination(pattern string, b Block) error {
 // that the table must not be asked about it.
 func (p *Policy) HasDomain(domain string) bool {
 	return len(p.domains.find(domain)) > 0
+}
+
+// DomainPlace returns where the `domain` block stands that matches the sending
+// domain best, "" if none does. Its other settings may come from blocks that
+// match less well.
+func (p *Policy) DomainPlace(domain string) string {
+	if blocks := p.domains.find(domain); len(blocks) > 0 {
+		return blocks[0].Place
+	}
+	return ""
+}
+
+// DomainPatterns returns the patterns of all `domain` blocks, normalised and
+// sorted.
+func (p *Policy) DomainPatterns() []string {
+	patterns := slices.Collect(maps.Keys(p.domains.exact))
+	for name := range p.domains.below {
+		patterns = append(patterns, "*."+name)
+	}
+	slices.Sort(patterns)
+	return patterns
 }
 
 // Source names the kind of place that decided a setting. It goes into logs as

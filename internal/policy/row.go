@@ -43,6 +43,65 @@ func ParseRow(s string) (Block, error) {
 	return b, nil
 }
 
+// Row returns the block as a row that ParseRow reads, "" if it is silent.
+func (b Block) Row() string {
+	var words []string
+	for _, name := range SettingNames() {
+		if value := b.Get(name); value != "" {
+			words = append(words, name+"="+value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Get returns the value of the setting called name as it is written, "" if the
+// block is silent about it.
+func (b Block) Get(name string) string {
+	sw := func(s Switch) string {
+		if s == Unset {
+			return ""
+		}
+		return s.String()
+	}
+	switch name {
+	case "require_tls":
+		return sw(b.RequireTLS)
+	case "skip_verification":
+		return sw(b.SkipVerification)
+	case "on_failure":
+		return string(b.OnFailure)
+	case "opportunistic_fallback":
+		return string(b.Fallback)
+	case "message_override":
+		return string(b.MessageOverride)
+	}
+	return ""
+}
+
+// Clear makes the block silent about the setting called name. Unknown names are
+// errors, as for Set.
+func (b *Block) Clear(name string) error {
+	switch name {
+	case "require_tls":
+		b.RequireTLS = Unset
+	case "skip_verification":
+		b.SkipVerification = Unset
+	case "on_failure":
+		b.OnFailure = ""
+	case "opportunistic_fallback":
+		b.Fallback = ""
+	case "message_override":
+		b.MessageOverride = ""
+	default:
+		return unknownSetting(name)
+	}
+	return nil
+}
+
+func unknownSetting(name string) error {
+	return fmt.Errorf("unexpected %s, expected one of %s", Quote(name), strings.Join(SettingNames(), ", "))
+}
+
 // SettingNames lists the settings that a Block can hold, as they are written in
 // the configuration and in table rows.
 func SettingNames() []string {
@@ -65,7 +124,7 @@ func (b *Block) Set(name, value string) error {
 	case "message_override":
 		b.MessageOverride, err = ParseAdmission(value)
 	default:
-		return fmt.Errorf("unexpected %s, expected one of %s", Quote(name), strings.Join(SettingNames(), ", "))
+		return unknownSetting(name)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -91,3 +91,28 @@ func checkHarmless(t *testing.T, text string) {
 		}
 	}
 }
+
+// A block that is written as a row is read as the same block.
+func TestRowRoundTrip(t *testing.T) {
+	t.Parallel()
+	const all = "require_tls=yes skip_verification=no on_failure=reject opportunistic_fallback=unverified message_override=tighten"
+	b, err := ParseRow(all)
+	if err != nil || b.Row() != all {
+		t.Fatalf("%q, %v", b.Row(), err)
+	}
+	for _, name := range SettingNames() {
+		value := b.Get(name)
+		if err := b.Clear(name); err != nil || value == "" || b.Get(name) != "" {
+			t.Errorf("%s: %q became %q, %v", name, value, b.Get(name), err)
+		}
+		if got, err := ParseRow(b.Row()); err != nil && !b.Silent() || got != b {
+			t.Errorf("%q: %+v, %v", b.Row(), got, err)
+		}
+	}
+	if b.Row() != "" || b.Get("tls") != "" {
+		t.Errorf("%+v", b)
+	}
+	if err := b.Clear("tls"); err == nil {
+		t.Error("an unknown setting was cleared")
+	}
+}

@@ -2,9 +2,9 @@ package tlspolicy
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
 	modconfig "github.com/foxcpp/maddy/framework/config/module"
@@ -20,6 +20,7 @@ type block struct {
 	table  module.Table
 	// tableFile is the file of the table, if it is one
 	tableFile string
+	keep      time.Duration          // how long its last answers count while it fails
 	seen      map[string]config.Node // directives that may appear once
 }
 
@@ -29,12 +30,16 @@ func readBlock(cfg *config.Map) (*block, error) {
 	b := &block{
 		policy: &policy.Policy{Top: policy.Block{Place: place(cfg.Block)}},
 		fields: policy.DefaultFields(),
+		keep:   defaultKeep,
 		seen:   make(map[string]config.Node),
 	}
 	for _, node := range cfg.Block.Children {
 		if err := b.directive(cfg, node); err != nil {
 			return nil, placed(node, err)
 		}
+	}
+	if node, ok := b.seen["domains_keep"]; ok && b.table == nil {
+		return nil, placed(node, fmt.Errorf("%s: there is no domains directive to go with it", node.Name))
 	}
 	if name := shared(b.fields); name != "" {
 		node, ok := b.seen["skip_verification_header"]
@@ -64,12 +69,14 @@ func (b *block) directive(cfg *config.Map, node config.Node) error {
 		return fieldNames(node, &b.fields.SkipVerification)
 	case "domains":
 		return b.domains(cfg, node)
+	case "domains_keep":
+		return b.domainsKeep(node)
 	}
 	if slices.Contains(policy.SettingNames(), node.Name) {
 		return setting(&b.policy.Top, node)
 	}
 	return fmt.Errorf("unexpected directive %q, expected one of %s, require_tls_header, "+
-		"skip_verification_header, domain, destination, domains",
+		"skip_verification_header, domain, destination, domains, domains_keep",
 		node.Name, strings.Join(policy.SettingNames(), ", "))
 }
 
@@ -134,37 +141,49 @@ func (b *block) domains(cfg *config.Map, node config.Node) error {
 	if len(node.Args) == 0 {
 		return fmt.Errorf("%s: expected a table, as in: domains file /etc/maddy/domains", node.Name)
 	}
-	if err := fileReadable(tableFile(node)); err != nil {
+	if err := fileReadable(filePath(node)); err != nil {
 		return fmt.Errorf("%s: %w", node.Name, err)
 	}
 	table, err := modconfig.TableDirective(cfg, node)
 	if err != nil {
 		return within(node, err)
 	}
-	b.table, b.tableFile = table.(module.Table), tableFile(node)
+	b.table, b.tableFile = table.(module.Table), filePath(node)
 	return nil
 }
 
-// tableFile returns the path in `domains file PATH`, "" for any other table.
-func tableFile(node config.Node) string {
+// maxKeep bounds domains_keep: what was right a week ago is a guess.
+const maxKeep = 7 * 24 * time.Hour
+
+// domainsKeep reads how long the table's last answers count while it fails.
+func (b *block) domainsKeep(node config.Node) error {
+	if err := noBlock(node); err != nil {
+		return err
+	}
+	const want = "expected a duration up to 168h, such as 30m, or off"
+	if len(node.Args) == 0 {
+		return fmt.Errorf("%s: %s", node.Name, want)
+	}
+	// As maddy does, it takes several words for one duration: 1h 30m.
+	text := strings.Join(node.Args, "")
+	if text == "off" {
+		b.keep = 0
+		return nil
+	}
+	keep, err := time.ParseDuration(text)
+	if err != nil || keep <= 0 || keep > maxKeep {
+		return fmt.Errorf("%s: unexpected %q, %s", node.Name, strings.Join(node.Args, " "), want)
+	}
+	b.keep = keep
+	return nil
+}
+
+// filePath returns the path in `domains file PATH`, "" for any other table.
+func filePath(node config.Node) string {
 	if len(node.Args) == 2 && node.Args[0] == "file" {
 		return node.Args[1]
 	}
 	return ""
-}
-
-// fileReadable is an error if there is a path and no file that can be read. maddy
-// takes a missing file for an empty one, and every domain in it would lose its
-// settings; of one that it may not read any more it keeps what it knew.
-func fileReadable(path string) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 // once refuses a directive that was given before.

@@ -78,7 +78,7 @@ func TestEmptyBlockIsBuiltIn(t *testing.T) {
 
 const (
 	settingList   = "require_tls, skip_verification, on_failure, opportunistic_fallback, message_override"
-	directiveList = settingList + ", require_tls_header, skip_verification_header, domain, destination, domains"
+	directiveList = settingList + ", require_tls_header, skip_verification_header, domain, destination, domains, domains_keep"
 	nameHint      = "expected a header field name of letters, digits and hyphens"
 )
 
@@ -143,6 +143,12 @@ func mistakes() []mistake {
 		{`domains tls_policy`, `maddy.conf:2: module tls_policy () doesn't implement module.Table interface`},
 		{"domains file a b {\ncolour red\n}", `maddy.conf:3: unexpected directive: colour`},
 		{"domains file a b\ndomains file a b", `maddy.conf:3: domains is already set at maddy.conf:2`},
+		{"domains file a b\ndomains_keep", "maddy.conf:3: domains_keep: expected a duration up to 168h, such as 30m, or off"},
+		{"domains file a b\ndomains_keep 1 day", `maddy.conf:3: domains_keep: unexpected "1 day", expected a duration up to 168h, such as 30m, or off`},
+		{"domains file a b\ndomains_keep 0s", `maddy.conf:3: domains_keep: unexpected "0s", expected a duration up to 168h, such as 30m, or off`},
+		{"domains file a b\ndomains_keep 169h", `maddy.conf:3: domains_keep: unexpected "169h", expected a duration up to 168h, such as 30m, or off`},
+		{"domains file a b\ndomains_keep 1h {\n}", `maddy.conf:3: domains_keep: unexpected block`},
+		{"domains_keep 1h", `maddy.conf:2: domains_keep: there is no domains directive to go with it`},
 		{`domains file /missing/file`, `maddy.conf:2: domains: open /missing/file: no such file or directory`},
 	}
 }

@@ -89,6 +89,11 @@ func (f *fakeTable) Init(cfg *config.Map) error {
 func (f *fakeTable) Name() string         { return "table.file" }
 func (f *fakeTable) InstanceName() string { return "" }
 
+// sqlTable takes any block; the tests of the whole process have the real one.
+type sqlTable struct{ fakeTable }
+
+func (*sqlTable) Init(*config.Map) error { return nil }
+
 // multiTable has several values for a key.
 type multiTable struct {
 	fakeTable
@@ -110,6 +115,9 @@ func (m *multiTable) LookupMulti(_ context.Context, key string) ([]string, error
 func init() {
 	module.Register("table.file", func(_, _ string, _, args []string) (module.Module, error) {
 		return &fakeTable{rows: map[string]string{"example.com": strings.Join(args, " ")}}, nil
+	})
+	module.Register("table.sql_table", func(_, _ string, _, _ []string) (module.Module, error) {
+		return &sqlTable{}, nil
 	})
 }
 

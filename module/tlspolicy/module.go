@@ -5,8 +5,9 @@
 // The package is a thin shell around internal/policy. It reads the block
 // (config.go, fields.go), lets other blocks refer to it or hold it inline
 // (Directive), fetches a sending domain's row from the `domains` table
-// (table.go), and keeps the key that authenticates message overrides. Deciding
-// is left to policy.Policy.Resolve, which is pure.
+// (table.go; last.go for when it fails), lists and changes rows for the API and
+// the command line (domains.go, change.go), and keeps the key that authenticates
+// message overrides. Deciding is left to policy.Policy.Resolve, which is pure.
 //
 // Whatever is wrong in a block is refused when maddy starts, with file, line,
 // the wrong word and the choices. What goes wrong later, in the table or with
@@ -18,12 +19,14 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
 
 	"tlscontrol/internal/policy"
+	"tlscontrol/internal/table"
 )
 
 const modName = "tls_policy"
@@ -31,19 +34,19 @@ const modName = "tls_policy"
 // keyFile is the name of the override key in the state directory.
 const keyFile = "tls_override.key"
 
-// Module is one tls_policy block. After Init it is read-only and safe for
-// concurrent use.
+// Module is one tls_policy block. After Init it is safe for concurrent use.
 type Module struct {
 	instName   string
 	inlineArgs []string
 	log        log.Logger
 
-	policy    *policy.Policy
-	fields    policy.Fields
-	table     module.Table  // nil: no `domains` directive
-	tableFile string        // of a table that is a file, else ""
-	lookups   chan struct{} // holds one for each question the table has not answered
-	stateDir  string        // "": maddy's global one
+	policy   *policy.Policy
+	fields   policy.Fields
+	table    *table.Guard  // nil: no `domains` directive
+	file     tableFile     // of a table that is one
+	last     lastKnown     // what the table last said
+	writing  chan struct{} // holds one while a row is changed
+	stateDir string        // "": maddy's global one
 
 	keyLock sync.Mutex
 	key     *policy.Key // nil until it was read
@@ -62,7 +65,8 @@ func newModule(instName string) *Module {
 		instName: instName,
 		log:      log.Logger{Name: modName},
 		policy:   &policy.Policy{},
-		lookups:  make(chan struct{}, maxLookups),
+		last:     lastKnown{keep: defaultKeep, now: time.Now},
+		writing:  make(chan struct{}, 1),
 		fields:   policy.DefaultFields(),
 	}
 	if instName != "" {
@@ -84,7 +88,10 @@ func (m *Module) Init(cfg *config.Map) error {
 	if err != nil {
 		return err
 	}
-	m.policy, m.fields, m.table, m.tableFile = b.policy, b.fields, b.table, b.tableFile
+	m.policy, m.fields, m.file.path, m.last.keep = b.policy, b.fields, b.tableFile, b.keep
+	if b.table != nil {
+		m.table = table.New(b.table)
+	}
 	// The global directive state_dir, or its default. It is part of the globals
 	// that maddy hands to every block.
 	m.stateDir, _ = cfg.Globals["state_dir"].(string)
@@ -113,10 +120,7 @@ func (m *Module) OverrideKey() (policy.Key, error) {
 	if m.key != nil {
 		return *m.key, nil
 	}
-	dir := m.stateDir
-	if dir == "" {
-		dir = config.StateDirectory
-	}
+	dir := m.directory()
 	if dir == "" {
 		return policy.Key{}, errors.New("no state directory to keep the override key in")
 	}
@@ -126,6 +130,14 @@ func (m *Module) OverrideKey() (policy.Key, error) {
 	}
 	m.key = &k
 	return k, nil
+}
+
+// directory returns the state directory, "" if maddy was not told any.
+func (m *Module) directory() string {
+	if m.stateDir != "" {
+		return m.stateDir
+	}
+	return config.StateDirectory
 }
 
 func init() {

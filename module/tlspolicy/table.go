@@ -3,14 +3,12 @@ package tlspolicy
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/foxcpp/maddy/framework/module"
 	"golang.org/x/net/idna"
 
 	"tlscontrol/internal/policy"
+	"tlscontrol/internal/table"
 )
 
 // lookupTimeout bounds the question to the table. A database that does not
@@ -23,7 +21,9 @@ const lookupTimeout = 30 * time.Second
 type TableError struct {
 	// Key is the key of the row, a normalised domain.
 	Key string
-	Err error
+	// Broken is set if the table answered, but the row cannot be read whole.
+	Broken bool
+	Err    error
 }
 
 func (e *TableError) Error() string {
@@ -40,124 +40,93 @@ func (m *Module) Decide(q policy.Question) policy.Settings { return m.policy.Res
 
 // Row returns what the `domains` table says about a sending domain, nil if it
 // says nothing. The table is not asked about the null sender, nor about a domain
-// that has a `domain` block. The error is a *TableError; it has been logged.
+// that has a `domain` block. Where the table fails, it is what the table last
+// said about the domain, if that is not too long ago: see lastKnown. The error
+// is a *TableError; it has been logged.
 func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, error) {
 	key := policy.Normalize(sendingDomain)
 	if m.table == nil || key == "" || m.policy.HasDomain(key) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	row, err := m.fetchRow(ctx, key)
-	if err != nil {
-		m.log.Msg("row of the domains table unusable, deferring", "key", key, "reason", err.Error())
-		return nil, err
+	last, known := m.last.get(key)
+	if known && m.last.resting() {
+		return last.block(), nil
 	}
-	return row, nil
+	patience := lookupTimeout
+	if known {
+		patience = knownPatience
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	started := m.last.now()
+	row, err := m.fetchRow(asking, key)
+	m.last.put(key, row, err, started)
+	switch {
+	case err == nil:
+		return row.block(), nil
+	case known && !err.Broken && ctx.Err() == nil:
+		if m.last.tell() {
+			m.log.Msg("domains table fails, going on with what it last said", "key", key,
+				"as_of", last.asOf(), "reason", err.Error())
+		}
+		return last.block(), nil
+	}
+	m.log.Msg("row of the domains table unusable, deferring", "key", key, "reason", err.Error())
+	return nil, err
 }
 
-// fetchRow asks for the domain's U-labels first, then for its A-labels: people
-// write either.
-func (m *Module) fetchRow(ctx context.Context, key string) (*policy.Block, error) {
-	if err := fileReadable(m.tableFile); err != nil {
-		return nil, &TableError{Key: key, Err: foreignError{err}}
+// row is a row of the table, as it is written and as it is read.
+type row struct {
+	key      string // as which it was found
+	text     string
+	settings policy.Block
+}
+
+// block returns what the row says, nil if there is none.
+func (r *row) block() *policy.Block {
+	if r == nil {
+		return nil
 	}
-	keys := []string{key}
-	if ascii, err := idna.ToASCII(key); err == nil && ascii != key {
+	b := r.settings
+	b.Place = "row " + policy.Quote(r.key)
+	return &b
+}
+
+// keysOf returns the keys under which a normalised domain is looked up: its
+// U-labels first, then its A-labels, because people write either.
+func keysOf(domain string) []string {
+	keys := []string{domain}
+	if ascii, err := idna.ToASCII(domain); err == nil && ascii != domain {
 		keys = append(keys, ascii)
 	}
-	for _, key := range keys {
-		value, found, err := m.lookup(ctx, key)
+	return keys
+}
+
+// fetchRow returns the row of a normalised domain, nil if there is none. Of a
+// broken row it returns key and text beside the error.
+func (m *Module) fetchRow(ctx context.Context, domain string) (*row, *TableError) {
+	if err := m.file.readable(m.last.now()); err != nil {
+		return nil, &TableError{Key: domain, Err: &table.Error{Err: err}}
+	}
+	for _, key := range keysOf(domain) {
+		text, found, err := m.table.Lookup(ctx, key)
+		if values := (*table.ValuesError)(nil); errors.As(err, &values) {
+			return &row{key: key}, &TableError{Key: key, Broken: true, Err: err}
+		}
 		if err != nil {
 			return nil, &TableError{Key: key, Err: err}
 		}
 		if !found {
 			continue
 		}
-		row, err := policy.ParseRow(value)
+		settings, err := policy.ParseRow(text)
 		if err != nil {
-			return nil, &TableError{Key: key, Err: err}
+			return &row{key: key, text: text}, &TableError{Key: key, Broken: true, Err: err}
 		}
-		row.Place = "row " + policy.Quote(key)
-		return &row, nil
+		return &row{key, text, settings}, nil
+	}
+	if err := m.file.reread(m.last.now()); err != nil {
+		return nil, &TableError{Key: domain, Err: err}
 	}
 	return nil, nil
 }
-
-// maxLookups bounds the questions that a table has not answered: one that hangs
-// may keep as many goroutines, for as long as it hangs.
-const maxLookups = 64
-
-type answer struct {
-	value string
-	found bool
-	err   error
-}
-
-// lookup asks the table and waits no longer than the context lasts, whether or
-// not the table heeds it.
-func (m *Module) lookup(ctx context.Context, key string) (value string, found bool, err error) {
-	select {
-	case m.lookups <- struct{}{}:
-	case <-ctx.Done():
-		return "", false, fmt.Errorf("no answer to %d earlier questions: %w", maxLookups, ctx.Err())
-	}
-	done := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			<-m.lookups
-			if p := recover(); p != nil {
-				a = answer{err: foreignError{fmt.Errorf("panic: %v", p)}}
-			}
-			done <- a
-		}()
-		a = ask(ctx, m.table, key)
-	}()
-	select {
-	case a := <-done:
-		return a.value, a.found, a.err
-	case <-ctx.Done():
-		return "", false, fmt.Errorf("no answer: %w", ctx.Err())
-	}
-}
-
-// ask puts the question to the table. Some tables hold several values for a
-// key: table.file makes them of a comma in the value and of a repeated key.
-// Lookup would return the first and hide that the row was not read whole.
-func ask(ctx context.Context, table module.Table, key string) answer {
-	value, found, err := table.Lookup(ctx, key)
-	if err != nil {
-		return answer{err: foreignError{err}}
-	}
-	if multi, ok := table.(module.MultiTable); ok && found {
-		values, err := multi.LookupMulti(ctx, key)
-		if err != nil {
-			return answer{err: foreignError{err}}
-		}
-		if len(values) > 1 {
-			return answer{err: errors.New(strconv.Itoa(len(values)) +
-				" values, expected one: separate the words with spaces, without commas, and name the domain once")}
-		}
-	}
-	return answer{value: value, found: found}
-}
-
-// maxForeign bounds the text of an error that came from a table: a line of a
-// database's complaint, not its whole query plan.
-const maxForeign = 512
-
-// foreignError is an error from a table; its text is escaped and cut.
-type foreignError struct{ error }
-
-func (e foreignError) Error() string {
-	text := e.error.Error()
-	cut := ""
-	if len(text) > maxForeign {
-		text, cut = text[:maxForeign], "..."
-	}
-	quoted := strconv.QuoteToASCII(text)
-	return quoted[1:len(quoted)-1] + cut
-}
-
-func (e foreignError) Unwrap() error { return e.error }

@@ -10,17 +10,18 @@ import (
 	"testing"
 
 	"tlscontrol/internal/policy"
+	"tlscontrol/internal/table"
 )
 
 // withTable returns a module that has the table, a block for one domain, and
 // its log.
-func withTable(t *testing.T, table interface {
+func withTable(t *testing.T, fake interface {
 	Lookup(context.Context, string) (string, bool, error)
 }) (*Module, *logBook) {
 	t.Helper()
 	m := mustLoad(t, "tls_policy p {\ndomain configured.example *.configured.example {\non_failure reject\n}\n}")
 	book := &logBook{}
-	m.table, m.log.Out = table, book
+	m.table, m.log.Out = table.New(fake), book
 	return m, book
 }
 
@@ -104,7 +105,7 @@ func TestRowFailures(t *testing.T) {
 		{"panicking with an error", &fakeTable{panics: map[string]any{"example.com": down}},
 			`domains table, row "example.com": panic: database is \x1b[31mdown\r\n` + strings.Repeat("!", 512-30) + "..."},
 		{"several values", &multiTable{values: map[string][]string{"example.com": {"require_tls=yes", "skip_verification=yes"}}},
-			`domains table, row "example.com": 2 values, expected one: separate the words with spaces, without commas, and name the domain once`},
+			`domains table, row "example.com": 2 values, expected one: separate the words with spaces, without commas, and name the key once`},
 		{"failing at the second look", &multiTable{values: map[string][]string{"example.com": {"require_tls=yes"}}, err: errors.New("gone")},
 			`domains table, row "example.com": gone`},
 	}

@@ -1,0 +1,166 @@
+package tlspolicy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"tlscontrol/internal/policy"
+)
+
+const (
+	// defaultKeep is how long what the table last said counts while it fails: a
+	// restart or a failover of a database, not its loss.
+	defaultKeep = time.Hour
+	// knownPatience bounds the question about a domain of which something is
+	// known. A database that works answers in milliseconds.
+	knownPatience = 3 * time.Second
+	// restTime is how long a table that did not answer in time is not asked about
+	// domains of which something is known: otherwise each message would wait.
+	restTime = 5 * time.Second
+	// tellTime is the least time between two log lines about a failing table.
+	tellTime = 10 * time.Second
+	// maxLast bounds the domains that are remembered, those with a row and those
+	// without each; up to twice as many are kept. It makes a few megabytes.
+	maxLast = 16384
+	// maxLastName bounds the name of a domain that is remembered, in bytes. Real
+	// ones are shorter.
+	maxLastName = 512
+)
+
+// lastKnown is what the table last said about the domains that were asked for,
+// for the time when it fails: deliveries go on with it, for a bounded time, and
+// only for domains that are known. The table is asked each time all the same, so
+// nothing here hides a change from a table that answers.
+//
+// A row that was there and cannot be read any more is not replaced by an older
+// one: somebody wanted something else.
+type lastKnown struct {
+	keep time.Duration // 0: nothing is remembered
+	now  func() time.Time
+
+	lock sync.Mutex
+	// Domains without a row have room of their own: strangers can make up any
+	// number of them, and must not push out those with one.
+	rows, without generations
+	unanswered    time.Time // when the table last did not answer in time; zero: it does
+	told          time.Time
+}
+
+// lastRow is what the table said about one domain.
+type lastRow struct {
+	row    *row // nil: it has none
+	broken bool
+	at     time.Time // when it was asked
+}
+
+// block returns what the row says, with a place that tells how old it is.
+func (l lastRow) block() *policy.Block {
+	b := l.row.block()
+	if b != nil {
+		b.Place += ", last known as of " + l.asOf()
+	}
+	return b
+}
+
+func (l lastRow) asOf() string { return l.at.UTC().Format(time.RFC3339) }
+
+// get returns what is known about a domain and still counts.
+func (k *lastKnown) get(domain string) (lastRow, bool) {
+	if k.keep == 0 {
+		return lastRow{}, false
+	}
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	l, ok := k.find(domain)
+	return l, ok && !l.broken && k.now().Sub(l.at) <= k.keep
+}
+
+// put remembers an answer of the table to a question asked at a time. What was
+// learnt from a later question stays: answers may overtake each other.
+func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time) {
+	if k.keep == 0 {
+		return
+	}
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	if err != nil && !err.Broken {
+		if errors.Is(err, context.DeadlineExceeded) {
+			k.unanswered = k.now()
+		}
+		return
+	}
+	k.unanswered = time.Time{}
+	if l, ok := k.find(domain); ok && l.at.After(asked) || len(domain) > maxLastName {
+		return
+	}
+	l := lastRow{broken: err != nil, at: asked}
+	if r == nil {
+		k.rows.drop(domain)
+		k.without.put(domain, l)
+		return
+	}
+	if !l.broken {
+		l.row = &row{key: r.key, settings: r.settings} // the text may be long
+	}
+	k.without.drop(domain)
+	k.rows.put(domain, l)
+}
+
+// find returns what is known, however old. The lock is held.
+func (k *lastKnown) find(domain string) (lastRow, bool) {
+	if l, ok := k.rows.get(domain); ok {
+		return l, true
+	}
+	return k.without.get(domain)
+}
+
+// resting reports whether the table failed to answer in time a moment ago.
+func (k *lastKnown) resting() bool {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	return !k.unanswered.IsZero() && k.now().Sub(k.unanswered) < restTime
+}
+
+// tell reports whether it is time for a log line.
+func (k *lastKnown) tell() bool {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	now := k.now()
+	if !k.told.IsZero() && now.Sub(k.told) < tellTime {
+		return false
+	}
+	k.told = now
+	return true
+}
+
+// generations is a map that forgets what was not used lately. When the young
+// one is full it becomes the old one, and the old one is dropped.
+type generations struct{ young, old map[string]lastRow }
+
+func (g *generations) get(domain string) (lastRow, bool) {
+	if l, ok := g.young[domain]; ok {
+		return l, true
+	}
+	l, ok := g.old[domain]
+	if ok {
+		g.put(domain, l)
+	}
+	return l, ok
+}
+
+func (g *generations) put(domain string, l lastRow) {
+	if _, ok := g.young[domain]; !ok && len(g.young) >= maxLast {
+		g.old, g.young = g.young, nil
+	}
+	if g.young == nil {
+		g.young = make(map[string]lastRow)
+	}
+	g.young[domain] = l
+}
+
+func (g *generations) drop(domain string) {
+	delete(g.young, domain)
+	delete(g.old, domain)
+}
