@@ -67,6 +67,12 @@ func New(t table.Table) *Store {
 // ErrUnknown reports that there is no key of an ID.
 var ErrUnknown = errors.New("there is no such key")
 
+// InvalidError reports a domain or a comment that cannot be meant.
+type InvalidError struct{ Err error }
+
+func (e *InvalidError) Error() string { return e.Err.Error() }
+func (e *InvalidError) Unwrap() error { return e.Err }
+
 // RowError reports a row of the table that is not one of a key.
 type RowError struct {
 	ID  string
@@ -105,15 +111,16 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Key, bool, err
 }
 
 // Create makes a key for a domain, or for all if it is "". The word that it
-// returns is kept nowhere else.
+// returns is kept nowhere else. A domain or a comment that cannot be meant is an
+// *InvalidError.
 func (s *Store) Create(ctx context.Context, domain, comment string) (secret string, key Key, err error) {
 	if domain != "" {
 		if domain, err = policy.ParseDomain(domain); err != nil {
-			return "", Key{}, err
+			return "", Key{}, &InvalidError{err}
 		}
 	}
 	if err := checkComment(comment); err != nil {
-		return "", Key{}, err
+		return "", Key{}, &InvalidError{err}
 	}
 	id, secret := generate()
 	r := row{hash: sha256.Sum256([]byte(secret)), created: s.now().UTC().Truncate(time.Second), domain: domain, comment: comment}

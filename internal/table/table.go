@@ -2,7 +2,7 @@
 // anything.
 //
 // A Table is asked through a Guard. It waits no longer than the context lasts,
-// whether or not the table heeds it; it bounds how many questions may hang; a
+// and never longer than 30 seconds, whether or not the table heeds it; it bounds how many questions may hang; a
 // panic in the table is an error; and the text of the table's errors, which
 // comes from databases and files, is escaped and cut.
 //
@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Table is what maddy calls module.Table.
@@ -52,7 +53,7 @@ func (g *Guard) Lookup(ctx context.Context, key string) (value string, found boo
 		value string
 		found bool
 	}
-	a, err := within(ctx, g, func() (a answer, err error) {
+	a, err := within(ctx, g, func(ctx context.Context) (a answer, err error) {
 		a.value, a.found, err = ask(ctx, g.table, key)
 		return a, err
 	})
@@ -79,9 +80,15 @@ func ask(ctx context.Context, table Table, key string) (string, bool, error) {
 	return value, found, nil
 }
 
+// longest bounds one question, whatever the context says. A database that does
+// not answer in this time will not answer.
+const longest = 30 * time.Second
+
 // within calls do in a goroutine of its own and waits no longer than the
 // context lasts.
-func within[T any](ctx context.Context, g *Guard, do func() (T, error)) (T, error) {
+func within[T any](ctx context.Context, g *Guard, do func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	var none T
 	select {
 	case g.pending <- struct{}{}:
@@ -102,7 +109,7 @@ func within[T any](ctx context.Context, g *Guard, do func() (T, error)) (T, erro
 			}
 			done <- a
 		}()
-		a.value, a.err = do()
+		a.value, a.err = do(ctx)
 	}()
 	select {
 	case a := <-done:

@@ -28,7 +28,7 @@ func (g *Guard) Keys(ctx context.Context) ([]string, error) {
 	if !ok {
 		return nil, ErrReadOnly
 	}
-	keys, err := within(ctx, g, func() ([]string, error) { return unlocked(ctx, t.Keys) })
+	keys, err := within(ctx, g, func(ctx context.Context) ([]string, error) { return unlocked(ctx, t.Keys) })
 	slices.Sort(keys)
 	return keys, err
 }
@@ -50,7 +50,7 @@ func (g *Guard) write(ctx context.Context, key, value string, there bool, do fun
 	if !ok {
 		return ErrReadOnly
 	}
-	_, err := within(ctx, g, func() (struct{}, error) {
+	_, err := within(ctx, g, func(ctx context.Context) (struct{}, error) {
 		return unlocked(ctx, func() (struct{}, error) { return struct{}{}, do(t) })
 	})
 	if err != nil {
