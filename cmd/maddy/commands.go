@@ -17,7 +17,7 @@ func commands() []*cli.Command {
 		generateCommand("generate-man", (*cli.App).ToMan),
 		generateCommand("generate-fish-completion", (*cli.App).ToFishCompletion),
 	}
-	cmds = append(cmds, tlsCommands(demoCommand(), memoryCommand(), forgetCommand(), reportsCommand())...)
+	cmds = append(cmds, tlsCommands(demoCommand(), domainCommand(), keyCommand(), memoryCommand(), forgetCommand(), reportsCommand())...)
 	for _, cmd := range cmds {
 		finish(cmd)
 	}

@@ -60,20 +60,33 @@ func withBlock[T any](c *cli.Context, kind string, use func(T) error) error {
 
 // registerBlocks reads the configuration and returns its blocks, none of them initialised.
 func registerBlocks(c *cli.Context) ([]maddy.ModInfo, error) {
+	cfg, err := register(c)
+	return cfg.blocks, err
+}
+
+// configuration is one that was read, none of its blocks and endpoints initialised.
+type configuration struct {
+	globals   map[string]interface{}
+	endpoints []maddy.ModInfo
+	blocks    []maddy.ModInfo
+}
+
+// register reads the configuration.
+func register(c *cli.Context) (configuration, error) {
 	nodes, err := readConfig(c)
 	if err != nil {
-		return nil, err
+		return configuration{}, err
 	}
 	module.NoRun = true
 	globals, nodes, err := maddy.ReadGlobals(nodes)
 	if err != nil {
-		return nil, err
+		return configuration{}, err
 	}
 	if err := maddy.InitDirs(); err != nil {
-		return nil, err
+		return configuration{}, err
 	}
-	_, blocks, err := maddy.RegisterModules(globals, nodes)
-	return blocks, err
+	endpoints, blocks, err := maddy.RegisterModules(globals, nodes)
+	return configuration{globals, endpoints, blocks}, err
 }
 
 // readConfig reads the configuration file, without the directives that would open things of the running server
