@@ -60,24 +60,29 @@ func (g *Guard) Lookup(ctx context.Context, key string) (value string, found boo
 	return a.value, a.found, err
 }
 
-// ask puts the question to the table. Some tables hold several values for a
-// key: table.file makes them of a comma in the value and of a repeated key.
+// ask puts the question to the table, once. Some tables hold several values for
+// a key: table.file makes them of a comma in the value and of a repeated key.
 // Lookup would return the first and hide that the row was not read whole.
 func ask(ctx context.Context, table Table, key string) (string, bool, error) {
-	value, found, err := table.Lookup(ctx, key)
-	if err != nil {
-		return "", false, &Error{err}
+	t, ok := table.(multi)
+	if !ok {
+		found := false
+		value, err := unlocked(ctx, func() (value string, err error) {
+			value, found, err = table.Lookup(ctx, key)
+			return value, err
+		})
+		return value, found && err == nil, err
 	}
-	if t, ok := table.(multi); ok && found {
-		values, err := t.LookupMulti(ctx, key)
-		if err != nil {
-			return "", false, &Error{err}
-		}
-		if len(values) > 1 {
-			return "", false, &ValuesError{len(values)}
-		}
+	values, err := unlocked(ctx, func() ([]string, error) { return t.LookupMulti(ctx, key) })
+	switch {
+	case err != nil:
+		return "", false, err
+	case len(values) == 0:
+		return "", false, nil
+	case len(values) > 1:
+		return "", false, &ValuesError{len(values)}
 	}
-	return value, found, nil
+	return values[0], true, nil
 }
 
 // longest bounds one question, whatever the context says. A database that does

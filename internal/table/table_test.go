@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,19 @@ func (m *memory) failure() error {
 		return nil
 	}
 	return m.fail()
+}
+
+// failing is a table whose questions fail, too.
+type failing struct {
+	*memory
+	err func() error
+}
+
+func (f *failing) Lookup(ctx context.Context, key string) (string, bool, error) {
+	if err := f.err(); err != nil {
+		return "", false, err
+	}
+	return f.memory.Lookup(ctx, key)
 }
 
 // only hides what a table could do besides being asked.
@@ -138,6 +152,13 @@ func TestLockedDatabase(t *testing.T) {
 		t.Errorf("%v after %d tries, rows %v", err, tries, m.rows)
 	}
 
+	// Questions too.
+	tries = 0
+	asked := &failing{memory: m, err: func() error { return m.fail() }}
+	if v, found, err := New(asked).Lookup(context.Background(), "a"); v != "1" || !found || err != nil || tries != 4 {
+		t.Errorf("%q, %v, %v after %d tries", v, found, err, tries)
+	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	m.fail = func() error { cancel(); return errors.New("database is locked") }
 	if err := New(m).Set(ctx, "a", "2"); err == nil {
@@ -158,5 +179,48 @@ func TestForeignErrors(t *testing.T) {
 	_, _, err = New(&memory{panic: true}).Lookup(context.Background(), "a")
 	if err == nil || err.Error() != `panic: index \x00 out of range` {
 		t.Errorf("got %v", err)
+	}
+}
+
+// values is a table with several values for a key, which answers one question
+// with one query.
+type values struct {
+	Table
+	of map[string][]string
+}
+
+func (v values) LookupMulti(_ context.Context, key string) ([]string, error) { return v.of[key], nil }
+
+func TestSeveralValues(t *testing.T) {
+	t.Parallel()
+	g := New(values{of: map[string][]string{"one": {"1"}, "two": {"1", "2"}}})
+	for key, want := range map[string]string{"one": "1 true", "none": " false"} {
+		if v, found, err := g.Lookup(context.Background(), key); fmt.Sprint(v, " ", found) != want || err != nil {
+			t.Errorf("%s: %q, %v, %v", key, v, found, err)
+		}
+	}
+	var several *ValuesError
+	if _, found, err := g.Lookup(context.Background(), "two"); !errors.As(err, &several) || several.Values != 2 || found {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
+// A table that hangs holds nobody longer than the context lasts, nor does it
+// collect goroutines without end.
+func TestHanging(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	defer close(hang)
+	m := &memory{fail: func() error { <-hang; return nil }}
+	g := New(m)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 2 * maxPending {
+		if _, err := g.Keys(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(g.pending); n > maxPending {
+		t.Errorf("%d questions are pending", n)
 	}
 }

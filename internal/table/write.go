@@ -66,14 +66,20 @@ func (g *Guard) write(ctx context.Context, key, value string, there bool, do fun
 	return nil
 }
 
-// lockWait is the longest pause before a locked database is asked again.
-const lockWait = 200 * time.Millisecond
+const (
+	// lockTime is how long a locked database is asked again. Whoever locks it
+	// writes a row; what takes longer is no passing thing.
+	lockTime = 2 * time.Second
+	// lockPause is the longest pause before it is asked again.
+	lockPause = 200 * time.Millisecond
+)
 
-// unlocked repeats what fails because another process holds the database, until
-// the context ends: SQLite lets one write at a time and, depending on the
-// driver, does not wait itself.
+// unlocked repeats what fails because another process holds the database: SQLite
+// lets one write at a time and, depending on the driver, does not wait itself.
 func unlocked[T any](ctx context.Context, do func() (T, error)) (T, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, lockWait) {
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, lockPause) {
 		v, err := do()
 		switch {
 		case err == nil:
