@@ -55,10 +55,13 @@ func (s *server) sends() func(from string) string {
 func TestDomainSettingsWhileRunning(t *testing.T) {
 	t.Parallel()
 	s, other := newServer(t, mailtest.Behaviour{}), newServer(t, mailtest.Behaviour{})
-	for _, relay := range []*server{s, other} {
-		relay.config(blocks{policy: domainsInSQL(s.dir) + "domain block.example {\nskip_verification yes\n}", endpoints: anyoneDirect("smtp", "")})
-		relay.start()
-	}
+	const block = "\ndomain block.example {\nskip_verification yes\n}"
+	s.config(blocks{policy: domainsInSQL(s.dir) + block, endpoints: anyoneDirect("smtp", "")})
+	s.start()
+	// The same table, as a block of its own.
+	named := strings.Replace(domainsInSQL(s.dir), "domains sql_table", "table.sql_table shared_domains", 1)
+	other.config(blocks{policy: "domains &shared_domains" + block, more: named, endpoints: anyoneDirect("smtp", "")})
+	other.start()
 	send, sendOther := s.sends(), other.sends()
 	for _, tt := range []struct{ command, want string }{
 		{"", "accepted, no default, no default"},

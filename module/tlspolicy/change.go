@@ -11,12 +11,14 @@ import (
 	"tlscontrol/internal/table"
 )
 
-// ConflictError reports that somebody else wrote the row at the same time, on
-// another machine. The row holds what the other wrote; try again.
+// ConflictError reports that the row holds something else than what was just
+// written: somebody on another machine wrote at the same time, and it is worth
+// another try, or the queries of a table.sql_query are wrong.
 type ConflictError struct{ Domain string }
 
 func (e *ConflictError) Error() string {
-	return "somebody else changed the row of domain " + policy.Quote(e.Domain) + " at the same time: try again"
+	return "the row of domain " + policy.Quote(e.Domain) + " does not hold what was just written: " +
+		"somebody else changed it at the same time (try again), or the table's queries are wrong"
 }
 
 func (d domains) Set(ctx context.Context, domain string, changes Changes) (Domain, error) {
