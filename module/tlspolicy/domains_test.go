@@ -21,6 +21,7 @@ type mutableTable struct {
 	lock sync.Mutex
 	rows map[string]string
 	err  error
+	hang chan struct{} // if not nil, questions wait for it and heed no context
 	log  []string
 	// other is called after each write, as somebody else who writes too.
 	other func(rows map[string]string)
@@ -38,21 +39,26 @@ func (m *mutableTable) fails(err error) {
 	m.err = err
 }
 
+func (m *mutableTable) hangs(until chan struct{}) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.hang = until
+}
+
 func (m *mutableTable) set(key, value string) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	m.rows[key] = value
 }
 
-func (m *mutableTable) questions() int {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	return len(m.log)
-}
-
 func (m *mutableTable) Lookup(_ context.Context, key string) (string, bool, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
+	if hang := m.hang; hang != nil {
+		m.lock.Unlock()
+		<-hang
+		m.lock.Lock()
+	}
 	m.log = append(m.log, "ask "+key)
 	if m.err != nil {
 		return "", false, m.err

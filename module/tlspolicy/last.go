@@ -1,8 +1,6 @@
 package tlspolicy
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -37,8 +35,9 @@ const (
 // A row that was there and cannot be read any more is not replaced by an older
 // one: somebody wanted something else.
 type lastKnown struct {
-	keep time.Duration // 0: nothing is remembered
-	now  func() time.Time
+	keep     time.Duration // 0: nothing is remembered
+	patience time.Duration // with a question about a domain that is known
+	now      func() time.Time
 
 	lock sync.Mutex
 	// Domains without a row have room of their own: strangers can make up any
@@ -86,9 +85,6 @@ func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time)
 	k.lock.Lock()
 	defer k.lock.Unlock()
 	if err != nil && !err.Broken {
-		if errors.Is(err, context.DeadlineExceeded) {
-			k.unanswered = k.now()
-		}
 		return
 	}
 	k.unanswered = time.Time{}
@@ -114,6 +110,13 @@ func (k *lastKnown) find(domain string) (lastRow, bool) {
 		return l, true
 	}
 	return k.without.get(domain)
+}
+
+// rest notes that the table did not answer in time.
+func (k *lastKnown) rest() {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	k.unanswered = k.now()
 }
 
 // resting reports whether the table failed to answer in time a moment ago.

@@ -170,10 +170,17 @@ func TestHangingTableRests(t *testing.T) {
 	rows := newRows(map[string]string{"a.example": "require_tls=yes"})
 	m, c, _ := withClock(t, rows)
 	m.settings("a.example")
-	m.last.put("other.example", nil, &TableError{Err: fmt.Errorf("no answer: %w", context.DeadlineExceeded)}, c.now())
-	before := rows.questions()
-	if got := m.settings("a.example"); got != `true row "a.example", last known as of 2026-11-26T12:00:00Z` || rows.questions() != before {
+	m.last.patience = 1 // a nanosecond
+	hang := make(chan struct{})
+	rows.hangs(hang)
+	if got := m.settings("a.example"); got != `true row "a.example", last known as of 2026-11-26T12:00:00Z` {
 		t.Errorf("got %s", got)
+	}
+	rows.hangs(nil)
+	close(hang)
+	m.last.patience = time.Hour
+	if got := m.settings("a.example"); got != `true row "a.example", last known as of 2026-11-26T12:00:00Z` {
+		t.Errorf("asked again at once: %s", got)
 	}
 	// Of others nothing is known: they have to ask, and an answer ends the rest.
 	if got := m.settings("b.example"); got != "false " {
@@ -182,7 +189,7 @@ func TestHangingTableRests(t *testing.T) {
 	if got := m.settings("a.example"); got != `true row "a.example"` {
 		t.Errorf("got %s", got)
 	}
-	m.last.put("other.example", nil, &TableError{Err: context.DeadlineExceeded}, c.now())
+	m.last.rest()
 	c.forward(restTime)
 	if got := m.settings("a.example"); got != `true row "a.example"` {
 		t.Errorf("after the rest: %s", got)

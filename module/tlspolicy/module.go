@@ -65,7 +65,7 @@ func newModule(instName string) *Module {
 		instName: instName,
 		log:      log.Logger{Name: modName},
 		policy:   &policy.Policy{},
-		last:     lastKnown{keep: defaultKeep, now: time.Now},
+		last:     lastKnown{keep: defaultKeep, patience: knownPatience, now: time.Now},
 		writing:  make(chan struct{}, 1),
 		fields:   policy.DefaultFields(),
 	}

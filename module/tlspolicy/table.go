@@ -54,13 +54,16 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 	}
 	patience := lookupTimeout
 	if known {
-		patience = knownPatience
+		patience = m.last.patience
 	}
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	started := m.last.now()
 	row, err := m.fetchRow(asking, key)
 	m.last.put(key, row, err, started)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		m.last.rest() // whatever the table made of the end of our patience
+	}
 	switch {
 	case err == nil:
 		return row.block(), nil
