@@ -45,6 +45,7 @@ func (d *run) open(g *group, plan tlsplan.Plan, host string, l *link) (*session,
 	conn, outcome, f := a.connect(l)
 	returned = true
 	d.settled(g, host, l.ip, a.local, outcome)
+	d.look.examined(a, l.since, outcome, f)
 	if f == nil {
 		s := newSession(conn, host, l.ip, d.e.cfg.Port, outcome)
 		d.e.acquired(s, l.since, false)

@@ -70,6 +70,7 @@ type run struct {
 	row     *policy.Block // of the sending domain, nil if there is none
 	report  Report
 	started time.Time
+	look    *look // set where nothing is sent, and what would be is told (explain.go)
 }
 
 // prepare packs the message; a panic over a hostile header is a failure.

@@ -142,10 +142,7 @@ func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{
-		cfg:     cfg,
-		tickets: tls.NewLRUClientSessionCache(maxTickets),
-	}
+	e := &Engine{cfg: cfg}
 	for _, name := range append(cfg.Fields.Names(), policy.StampField) {
 		e.ours = append(e.ours, nettextproto.CanonicalMIMEHeaderKey(name))
 	}
@@ -157,15 +154,23 @@ func New(cfg Config) *Engine {
 	e.base, e.stop = context.WithCancel(context.Background())
 	e.cfg.Wire.Stop = e.base
 	e.probes, e.unask = context.WithCancel(e.base)
+	e.begin()
+	return e
+}
+
+// begin makes what an engine learns while it works: what it keeps, and whom it
+// avoids.
+func (e *Engine) begin() {
+	cfg := &e.cfg
+	e.tickets = tls.NewLRUClientSessionCache(maxTickets)
 	cfg.Pool.IdleChanged = func(by int) { e.observe(func(o Observer) { o.PoolChanged(by, 0) }) }
-	e.tellHealth(&cfg)
+	e.tellHealth(cfg)
 	cfg.Pool.Panicked = func(p any) { e.panicked("closing an idle connection", p) }
 	e.pool = pool.New[*session](cfg.Pool)
 	e.places, e.breakers = health.NewPlaces(cfg.Places), health.NewBreakers(cfg.Breakers)
 	// New fails only for a size that is not positive.
 	e.attempts, _ = lru.New[attemptKey, int](maxTracked)
 	e.careful, _ = lru.New[string, struct{}](maxCareful)
-	return e
 }
 
 // tellHealth lets what keeps deliveries back be told to the observers that want

@@ -71,17 +71,7 @@ func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 // the sender's and our own word at first, so that every document has one, and
 // again when it is known what the recipient publishes.
 func (d *run) deliverGroup(g *group) {
-	g.since = time.Now()
-	settings := d.e.cfg.Policies.Decide(policy.Question{
-		SendingDomain: d.parcel.FromDomain,
-		Destination:   g.domain,
-		Override:      d.parcel.override,
-		Row:           d.row,
-	})
-	g.lifted = d.e.liftedBy(d.parcel.Message)
-	g.settings, g.open = &settings, g.all
-	d.decide(g)
-
+	d.begin(g)
 	if f := d.takeDest(g.domain); f != nil {
 		d.fail([]*group{g}, f)
 		return
@@ -92,9 +82,6 @@ func (d *run) deliverGroup(g *group) {
 	if f != nil {
 		d.fail([]*group{g}, f)
 		return
-	}
-	if g.enforced() {
-		d.decide(g)
 	}
 	for _, h := range hosts {
 		if g.spent() {
@@ -109,13 +96,33 @@ func (d *run) deliverGroup(g *group) {
 			return
 		}
 	}
-	if g.worst == nil {
-		g.worst = failf(451, [3]int{4, 4, 2}, tlsplan.Timeout, nil, "The attempt took too long, what is left is tried later")
-	}
+	g.exhausted()
 	if g.worstFor != nil {
 		g.plan = g.worstFor
 	}
 	d.concludeAll(g, outcome{failure: g.worst, connection: g.last})
+}
+
+// begin resolves the settings, and settles the plan as far as they go.
+func (d *run) begin(g *group) {
+	g.since = time.Now()
+	settings := d.e.cfg.Policies.Decide(policy.Question{
+		SendingDomain: d.parcel.FromDomain,
+		Destination:   g.domain,
+		Override:      d.parcel.override,
+		Row:           d.row,
+	})
+	g.lifted = d.e.liftedBy(d.parcel.Message)
+	g.settings, g.open = &settings, g.all
+	d.decide(g)
+}
+
+// exhausted makes sure that there is a failure which speaks for the domain when
+// no host is left to try.
+func (g *group) exhausted() {
+	if g.worst == nil {
+		g.worst = failf(451, [3]int{4, 4, 2}, tlsplan.Timeout, nil, "The attempt took too long, what is left is tried later")
+	}
 }
 
 // decide settles the plan for the domain.
@@ -131,7 +138,7 @@ func (d *run) decide(g *group) {
 }
 
 // route looks up where the domain's mail goes, and meanwhile what it publishes
-// about that.
+// about that, by which the plan is settled.
 func (d *run) route(g *group) ([]route.Host, *Failure) {
 	sts := d.askSTS(g.domain)
 	rt, err := d.e.cfg.Routes.Route(d.ctx, g.domain)
@@ -145,6 +152,9 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	var f *Failure
 	if g.sts, f = sts.wait(d, rt.Hosts[0]); f != nil {
 		return nil, f
+	}
+	if g.enforced() {
+		d.decide(g)
 	}
 	hosts, loops := route.WithoutSelf(rt.Hosts, d.e.cfg.Hostname)
 	if loops {

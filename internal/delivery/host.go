@@ -45,7 +45,12 @@ func (d *run) tryHost(g *group, h route.Host) {
 			return
 		}
 	}
-	for left := addrs.IPs; len(left) > 0 && !g.spent(); {
+	d.tryAddresses(g, h, plan, addrs.IPs, place)
+}
+
+// tryAddresses delivers to a host over fresh sessions, address by address.
+func (d *run) tryAddresses(g *group, h route.Host, plan tlsplan.Plan, left []netip.Addr, place *health.Place) {
+	for len(left) > 0 && !g.spent() {
 		var l *link
 		if l, left = d.reach(g, h.Name, place, left); l == nil {
 			return
@@ -57,6 +62,9 @@ func (d *run) tryHost(g *group, h route.Host) {
 			complained(place, f.Reply)
 			g.gaveUp(HostFailure{Host: h.Name, IP: l.ip, Reason: f.Reason, Text: errText(f)}, f, on)
 			g.tries++
+		case d.look != nil:
+			d.look.end(d, s)
+			g.open = nil
 		case d.use(g, s, place):
 			// The host serves; it only wants more connections for it.
 			left = append([]netip.Addr{l.ip}, left...)

@@ -69,7 +69,7 @@ func (d *run) refusedByMemory(g *group, on *Connection, f *Failure) {
 // downgraded makes the Downgrade, and tells maddy's log of the host now and then.
 func (d *run) downgraded(g *group, host string, o tlsplan.Outcome) *Downgrade {
 	x, action := g.expected, d.action(g)
-	if d.e.memory.Tell(host) {
+	if d.look == nil && d.e.memory.Tell(host) {
 		d.e.cfg.Log.Warn("an MX host gives less TLS than it did before",
 			"mx_host", host, "domain", g.domain, "expected", string(x.Level), "verification", string(x.By),
 			"last_seen", x.LastSeen.Format(time.RFC3339), "problem", printable(problemOf(o).String(), maxStatusText),

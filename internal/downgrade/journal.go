@@ -32,21 +32,42 @@ func (m *Memory) load() bool {
 	// Nothing can be added to half a line.
 	m.whole = c.damaged > 0 || c.torn
 	m.lines = len(c.records)
-	now := m.now()
 	for _, r := range c.records {
-		// A clock that was ahead must not make evidence last longer.
-		if r.TLS.After(now) {
-			r.TLS = now
-		}
-		if r.Verified.After(now) {
-			r.Verified = now
-		}
-		if e := r.Evidence.after(m.since()); !e.IsZero() {
-			m.hosts.Add(r.host, known{Evidence: e})
-		}
+		m.take(r.host, r.Evidence)
 	}
 	m.forgetRequested()
 	return true
+}
+
+// look reads the file for a Memory that leaves it as it is.
+func (m *Memory) look() {
+	path := m.cfg.Path
+	m.cfg.Path = ""
+	if path == "" {
+		return
+	}
+	hosts, err := Read(path)
+	if err != nil {
+		m.cfg.Log.Error("cannot read what hosts proved before", "file", path, "error", err.Error())
+	}
+	for host, e := range hosts {
+		m.take(host, e)
+	}
+}
+
+// take remembers what the file says of a host.
+func (m *Memory) take(host string, e Evidence) {
+	// A clock that was ahead must not make evidence last longer.
+	now := m.now()
+	if e.TLS.After(now) {
+		e.TLS = now
+	}
+	if e.Verified.After(now) {
+		e.Verified = now
+	}
+	if e = e.after(m.since()); !e.IsZero() {
+		m.hosts.Add(host, known{Evidence: e})
+	}
 }
 
 // keepUp writes behind and heeds requests, until Close.

@@ -18,6 +18,10 @@ type Config struct {
 	Action Action        // Off, or "": nothing is remembered
 	Log    *slog.Logger  // nil: nothing is logged
 
+	// ReadOnly reads the file once and leaves it as it is, for commands beside the
+	// server that owns it.
+	ReadOnly bool
+
 	// Interval is how often changes are written and requests looked for; 0 is
 	// the default.
 	Interval time.Duration
@@ -85,7 +89,9 @@ func Open(cfg Config) *Memory {
 	m := &Memory{cfg: cfg, dirty: make(map[string]struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	// NewLRU fails only for a size that is not positive.
 	m.hosts, _ = simplelru.NewLRU[string, known](cfg.MaxHosts, func(host string, _ known) { delete(m.dirty, host) })
-	if m.cfg.Path != "" && !m.load() {
+	if m.cfg.ReadOnly {
+		m.look()
+	} else if m.cfg.Path != "" && !m.load() {
 		m.cfg.Path = ""
 	}
 	if m.cfg.Path == "" {

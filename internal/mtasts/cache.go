@@ -22,7 +22,8 @@ type Config struct {
 	// Dir is where policies outlive a restart; "": nowhere. A directory that cannot
 	// be read or written costs a log line.
 	Dir string
-	// ReadOnly leaves Dir as it is, for commands beside the server that owns it.
+	// ReadOnly leaves Dir as it is and refreshes nothing before it is asked for, for
+	// commands beside the server that owns it.
 	ReadOnly bool
 	// AllowPrivate admits policy hosts at addresses that are not on the Internet.
 	AllowPrivate bool
@@ -97,7 +98,9 @@ func New(cfg Config) (*Cache, error) {
 		c.disk = startWriter(cfg.Dir, cfg.ReadOnly, c.log)
 		c.load()
 	}
-	c.running.Go(c.keepUp)
+	if !cfg.ReadOnly {
+		c.running.Go(c.keepUp)
+	}
 	return c, nil
 }
 

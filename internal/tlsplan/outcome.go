@@ -20,19 +20,21 @@ const (
 
 // Certificate is what a document tells about the certificate a host showed.
 type Certificate struct {
-	Subject  string
-	Issuer   string
-	NotAfter time.Time
-	SHA256   [sha256.Size]byte // of the DER encoding
+	Subject   string
+	Issuer    string
+	NotBefore time.Time
+	NotAfter  time.Time
+	SHA256    [sha256.Size]byte // of the DER encoding
 }
 
 // Summarize takes from a certificate what a document tells of it.
 func Summarize(c *x509.Certificate) *Certificate {
 	return &Certificate{
-		Subject:  c.Subject.String(),
-		Issuer:   c.Issuer.String(),
-		NotAfter: c.NotAfter.UTC(),
-		SHA256:   sha256.Sum256(c.Raw),
+		Subject:   c.Subject.String(),
+		Issuer:    c.Issuer.String(),
+		NotBefore: c.NotBefore.UTC(),
+		NotAfter:  c.NotAfter.UTC(),
+		SHA256:    sha256.Sum256(c.Raw),
 	}
 }
 
