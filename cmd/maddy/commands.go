@@ -17,7 +17,8 @@ func commands() []*cli.Command {
 		generateCommand("generate-man", (*cli.App).ToMan),
 		generateCommand("generate-fish-completion", (*cli.App).ToFishCompletion),
 	}
-	cmds = append(cmds, tlsCommands(demoCommand(), domainCommand(), keyCommand(), memoryCommand(), forgetCommand(), reportsCommand())...)
+	cmds = append(cmds, tlsCommands(explainCommand(), probeCommand(), demoCommand(), domainCommand(), keyCommand(), memoryCommand(),
+		forgetCommand(), reportsCommand())...)
 	for _, cmd := range cmds {
 		finish(cmd)
 	}

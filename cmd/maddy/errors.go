@@ -67,7 +67,7 @@ func report(w io.Writer, err error) int {
 	if coder := cli.ExitCoder(nil); errors.As(err, &coder) {
 		code = coder.ExitCode()
 	}
-	if code == 3 { // the parser's own code for "help" on an unknown topic
+	if f := (*failure)(nil); code == 3 && !errors.As(err, &f) { // the parser's own code for "help" on an unknown topic
 		code = exitUsage
 	}
 	return code

@@ -72,7 +72,10 @@ type configuration struct {
 }
 
 // register reads the configuration.
-func register(c *cli.Context) (configuration, error) {
+func register(c *cli.Context) (configuration, error) { return registerIn(c, maddy.InitDirs) }
+
+// registerIn is register where enter makes the state directory the working directory.
+func registerIn(c *cli.Context, enter func() error) (configuration, error) {
 	nodes, err := readConfig(c)
 	if err != nil {
 		return configuration{}, err
@@ -82,7 +85,7 @@ func register(c *cli.Context) (configuration, error) {
 	if err != nil {
 		return configuration{}, err
 	}
-	if err := maddy.InitDirs(); err != nil {
+	if err := enter(); err != nil {
 		return configuration{}, err
 	}
 	endpoints, blocks, err := maddy.RegisterModules(globals, nodes)

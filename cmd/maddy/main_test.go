@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"lock":   lock,
 			"passes": passes,
 			"query":  query,
+			"serve":  serve,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -65,12 +66,15 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// expand FILE: replaces $WORK in the file.
+// expand FILE: replaces $WORK in the file, and $DNS and $PORT, which serve sets.
 func expand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: expand file")
 	}
-	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$WORK", ts.Getenv("WORK"))
+	text := ts.ReadFile(args[0])
+	for _, name := range []string{"WORK", "DNS", "PORT"} {
+		text = strings.ReplaceAll(text, "$"+name, ts.Getenv(name))
+	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 

@@ -28,6 +28,9 @@ func (c *Cache) load() {
 	if err == nil {
 		entries, err = os.ReadDir(c.disk.dir)
 	}
+	if c.disk.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return // The server has not made it yet.
+	}
 	if err != nil {
 		c.disk.complain(err)
 		return

@@ -30,8 +30,8 @@ func (b *Builder) connection(c *delivery.Connection) {
 		return
 	}
 	s.TLSVersion = versionName(o)
-	s.TLSCipher = cipherName(o.CipherSuite)
-	s.TLSKeyExchange = keyExchangeName(o.KeyExchange)
+	s.TLSCipher = CipherName(o.CipherSuite)
+	s.TLSKeyExchange = KeyExchangeName(o.KeyExchange)
 	if s.Verification == tlsplan.VerifiedNone {
 		s.VerificationError = verificationError(o.Problem)
 	}
@@ -92,9 +92,9 @@ var cipherNames = func() map[uint16]string {
 	return m
 }()
 
-// cipherName is the IANA name of a cipher suite, its number in hexadecimal if
+// CipherName is the IANA name of a cipher suite, its number in hexadecimal if
 // it has none.
-func cipherName(id uint16) string {
+func CipherName(id uint16) string {
 	if id == 0 {
 		return ""
 	}
@@ -104,9 +104,9 @@ func cipherName(id uint16) string {
 	return fmt.Sprintf("0x%04x", id)
 }
 
-// keyExchangeName is the name of a group, as the IANA registry of TLS
+// KeyExchangeName is the name of a group, as the IANA registry of TLS
 // supported groups knows it; crypto/tls has its own for the NIST curves.
-func keyExchangeName(id tls.CurveID) string {
+func KeyExchangeName(id tls.CurveID) string {
 	switch id {
 	case 0:
 		return ""

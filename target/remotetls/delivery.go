@@ -40,17 +40,32 @@ func (d *messageDelivery) AddRcpt(_ context.Context, to string, opts smtp.RcptOp
 	if d.quarantine() {
 		return d.refuse(r, 550, [3]int{5, 7, 0}, tlsplan.Policy, "Refusing to deliver a quarantined message")
 	}
-	local, domain, err := address.Split(to)
-	if err != nil {
-		return d.refuse(r, 501, [3]int{5, 1, 3}, tlsplan.RcptRejected, "Malformed recipient address")
+	if no := d.take(r); no != nil {
+		return d.refuse(r, no.code, no.enhanced, no.reason, no.text)
 	}
+	return nil
+}
+
+// refusal is why a recipient can never be delivered to.
+type refusal struct {
+	code     int
+	enhanced [3]int
+	reason   tlsplan.Reason
+	text     string
+}
+
+// take takes an address apart and adds it to the message.
+func (d *messageDelivery) take(r delivery.Recipient) *refusal {
+	local, domain, err := address.Split(r.Address)
 	switch {
+	case err != nil:
+		return &refusal{501, [3]int{5, 1, 3}, tlsplan.RcptRejected, "Malformed recipient address"}
 	case d.badSender:
-		return d.refuse(r, 501, [3]int{5, 1, 8}, tlsplan.MailRejected, "Malformed sender address")
+		return &refusal{501, [3]int{5, 1, 8}, tlsplan.MailRejected, "Malformed sender address"}
 	case domain == "":
-		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "The address <postmaster> without a domain is not supported")
+		return &refusal{550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "The address <postmaster> without a domain is not supported"}
 	case strings.HasPrefix(domain, "["):
-		return d.refuse(r, 550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "IP address literals are not supported")
+		return &refusal{550, [3]int{5, 1, 1}, tlsplan.RcptRejected, "IP address literals are not supported"}
 	}
 	// What cannot be normalised is compared as it is; looking it up will say
 	// what is wrong with it.

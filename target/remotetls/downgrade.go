@@ -52,10 +52,10 @@ func daysDirective(_ *config.Map, node config.Node) (interface{}, error) {
 
 // memory is what hosts proved before: in a file of the target's own, since what a
 // host proved at another port, or with other roots, proves nothing here. A block
-// without a name, and maddy's administration commands, have none.
+// without a name has none; maddy's administration commands only read it.
 func (d *settings) memory(instName string) downgrade.Config {
-	cfg := downgrade.Config{Keep: d.downgradeMemory, Action: d.downgradeAction}
-	if instName != "" && d.stateDir != "" && !module.NoRun {
+	cfg := downgrade.Config{Keep: d.downgradeMemory, Action: d.downgradeAction, ReadOnly: module.NoRun}
+	if instName != "" && d.stateDir != "" {
 		cfg.Path = downgrade.File(d.stateDir, instName)
 	}
 	return cfg

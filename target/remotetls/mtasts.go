@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/foxcpp/maddy/framework/module"
+
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/mtasts"
 	"tlscontrol/internal/route"
@@ -51,6 +53,8 @@ func openPolicies(b *mtastsBlock, resolvers []string, log *slog.Logger) (deliver
 		resolver := route.NewResolver(resolvers)
 		cache, err := mtasts.New(mtasts.Config{
 			Resolver: resolver, Roots: b.roots, Port: b.port, Dir: b.dir, AllowPrivate: b.allowPrivate, Log: log,
+			// The directory belongs to the server, not to an administration command.
+			ReadOnly: module.NoRun,
 		})
 		if err != nil {
 			resolver.Close()

@@ -90,6 +90,11 @@ func (t *Target) Start(_ context.Context, meta *module.MsgMetadata, mailFrom str
 	// Hooks run in reverse order. One added now, when all modules stand, runs
 	// before the queue is closed, which waits for its deliveries.
 	t.started.Do(func() { hooks.AddHook(hooks.EventShutdown, t.engine.BeginClose) })
+	return t.collect(meta, mailFrom), nil
+}
+
+// collect begins to collect a message.
+func (t *Target) collect(meta *module.MsgMetadata, mailFrom string) *messageDelivery {
 	d := &messageDelivery{
 		target:     t,
 		quarantine: func() bool { return meta.Quarantine },
@@ -104,7 +109,7 @@ func (t *Target) Start(_ context.Context, meta *module.MsgMetadata, mailFrom str
 		_, domain, err := address.Split(mailFrom)
 		d.msg.FromDomain, d.badSender = policy.Normalize(domain), err != nil
 	}
-	return d, nil
+	return d
 }
 
 // clientIP is where the message came from. Messages of the queue and of local
