@@ -5,9 +5,9 @@
 //     compared octet by octet with what was handed in.
 //   - Unbound validates zones that NSD serves and ldns signed, well and badly,
 //     below a root of their own; our resolver must tell which is which.
-//   - Postfix's posttls-finger examines a matrix of hosts with good and bad
-//     certificates and TLSA records, and a relay delivers to them; both must come
-//     to the same verdict. Run the test with -v to see the table.
+//   - Postfix's posttls-finger and "maddy tls probe" examine a matrix of hosts with
+//     good and bad certificates and TLSA records; both must come to the same
+//     verdict. Run the test with -v to see the table.
 //
 // The parts are installed by tests/real/install, which .ci/run calls first. Each
 // test starts its own, in the foreground, with a configuration and directories

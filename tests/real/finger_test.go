@@ -2,7 +2,6 @@ package real
 
 import (
 	"context"
-	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -102,31 +101,4 @@ func provedBy(said string) string {
 		return "dane-ta"
 	}
 	return "pkix"
-}
-
-// verdictOf says in the words of posttls-finger what a document says.
-func verdictOf(d document) string {
-	if d.get("delivery-status.certificate-verified") == true {
-		return isVerified
-	}
-	reason := fmt.Sprint(d["reason"])
-	if d["event"] == "delivered" {
-		if d.get("delivery-status.tls") == true {
-			return isUntrusted
-		}
-		reason = fmt.Sprint(d.get("delivery-status.tls-fallback"))
-	}
-	switch reason {
-	case "dane-mismatch":
-		return isUntrusted
-	case "tls-not-offered":
-		return notOffered
-	case "tls-rejected":
-		return refused
-	case "tls-handshake":
-		return noHandshake
-	case "dane-lookup":
-		return noLookup
-	}
-	return reason
 }
