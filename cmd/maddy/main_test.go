@@ -66,13 +66,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// expand FILE: replaces $WORK in the file, and $DNS and $PORT, which serve sets.
+// expand FILE: replaces $WORK in the file, and $DNS, $PORT and $STS, which serve sets.
 func expand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: expand file")
 	}
 	text := ts.ReadFile(args[0])
-	for _, name := range []string{"WORK", "DNS", "PORT"} {
+	for _, name := range []string{"WORK", "DNS", "PORT", "STS"} {
 		text = strings.ReplaceAll(text, "$"+name, ts.Getenv(name))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))

@@ -13,7 +13,8 @@ import (
 // serve: starts a resolver and MX hosts, and writes the roots to ca.pem. The resolver is $DNS, the port of the hosts
 // $PORT. mx1.example.net of example.net has a good certificate, mx2.example.net one signed by itself. The same hosts
 // serve signed.test as mx1.signed.test and mx2.signed.test, where everything is signed and mx2 has a TLSA record that
-// proves its certificate, and mx1 one that does not. clear.test has a host without STARTTLS, down.test one where nobody
+// proves its certificate, and mx1 one that does not. They serve sts.test too, whose MTA-STS policy, from a host with the
+// port $STS, is about mx1.example.net alone. clear.test has a host without STARTTLS, down.test one where nobody
 // listens, silent.test is not answered for.
 func serve(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
@@ -55,6 +56,18 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	resolver.A("down.test", "127.255.255.254")
 	resolver.MX("down.test", 10, "down.test")
 	resolver.Fail("silent.test", 2)
+	for n := range 2 {
+		resolver.MX("sts.test", uint16(20-10*n), fmt.Sprintf("mx%d.example.net", n+1))
+	}
+	policies, err := mailtest.NewSTS(ca)
+	ts.Check(err)
+	ts.Defer(func() { policies.Close() })
+	resolver.A("mta-sts.sts.test", policies.IP())
+	resolver.TXT("_mta-sts.sts.test", "v=STSv1; id=20261126;")
+	policies.Serve("sts.test", mailtest.STSPage{
+		Body: "version: STSv1\r\nmode: enforce\r\nmax_age: 86400\r\nmx: mx1.example.net\r\n",
+	})
+	ts.Setenv("STS", strconv.Itoa(policies.Port()))
 	ts.Setenv("DNS", resolver.Addr())
 	ts.Setenv("PORT", strconv.Itoa(port))
 }

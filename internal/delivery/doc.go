@@ -25,6 +25,9 @@
 //     (conclude.go). Observers (log, metrics, TLS reports) are told; then, and only
 //     then, the status goes back to the caller.
 //
+// Engine.Explain walks the same way up to 6, and sends nothing (explain.go,
+// look.go).
+//
 // Deciding happens in policy and tlsplan, which are pure. Fetching (3, 4) comes
 // before it, acting (6, 7) after it. A failure anywhere is a value of type
 // *Failure that knows its reason and whether it is permanent (failure.go).

@@ -53,13 +53,14 @@ type Explanation struct {
 }
 
 // ExplainedHost is what would become of the message at one host, if it came to
-// that.
+// that. Of hosts that are passed over, Ours or Beyond, nothing else is known.
 type ExplainedHost struct {
 	route.Host
 	// Ours is true if the host is this one, or one that is not preferred over it:
 	// mail that went there could come back (RFC 5321, section 5.1).
 	Ours bool
-	// Beyond is true if an attempt would end before it came to this host.
+	// Beyond is true if an attempt would end before it came to this host, or the
+	// context of the question did.
 	Beyond bool
 
 	Addresses route.Addresses // without IPs if they were not found out or not needed
@@ -145,20 +146,17 @@ func (d *run) explain(x *Explanation) {
 		x.Strict = strict.base
 	}
 	for i, h := range hosts {
-		if x.Via < 0 && g.spent() {
-			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Beyond: true, Plan: *g.base})
+		if x.Via < 0 && g.spent() || d.ctx.Err() != nil {
+			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Beyond: true})
 			continue
 		}
 		x.Hosts = append(x.Hosts, ExplainedHost{Host: h})
 		at := d.explainHost(g, strict, &x.Hosts[i])
-		if err := d.ctx.Err(); err != nil {
-			if x.Via < 0 {
-				f = cancelled(err)
-			}
-			break
-		}
+		err := d.ctx.Err()
 		switch {
 		case x.Via >= 0:
+		case err != nil:
+			f = cancelled(err)
 		case at.worst == nil || len(at.open) == 0:
 			x.Via = i
 		default:
@@ -167,7 +165,7 @@ func (d *run) explain(x *Explanation) {
 	}
 	if kept, _ := route.WithoutSelf(g.route.Hosts, d.e.cfg.Hostname); len(x.Hosts) == len(kept) {
 		for _, h := range g.route.Hosts[len(kept):] {
-			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Ours: true, Plan: *g.base})
+			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Ours: true})
 		}
 	}
 	if x.Via < 0 {

@@ -128,7 +128,7 @@ type Host struct {
 	Preference uint16    `json:"preference"`
 	Implicit   bool      `json:"implicit,omitempty"` // the domain itself, for lack of MX records
 	Ours       bool      `json:"ours,omitempty"`     // this host, or not preferred over it: passed over
-	Beyond     bool      `json:"beyond,omitempty"`   // an attempt would end before
+	Beyond     bool      `json:"beyond,omitempty"`   // an attempt, or the time for the answer, ends before
 	IPs        []string  `json:"mx-ips,omitempty"`
 	Authentic  bool      `json:"addresses-authentic"` // by DNSSEC
 	MXProof    string    `json:"mx-proof"`            // dnssec, mtasts or none

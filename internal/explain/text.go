@@ -73,7 +73,7 @@ func (d *Document) head(t *text) {
 		}
 	}
 	t.item("the plan", d.Plan.text())
-	t.item("with require_tls yes", d.StrictPlan.text())
+	t.item("with require_tls yes", change(d.Plan.text(), d.StrictPlan.text()))
 }
 
 func by(target string) string {
@@ -162,7 +162,7 @@ func (h *Host) write(t *text) {
 		t.item("passed over", "this is us, or it is not preferred over us")
 		return
 	case h.Beyond:
-		t.item("passed over", "an attempt ends before it comes to this host")
+		t.item("passed over", "an attempt, or the time for this answer, ends before it comes to this host")
 		return
 	}
 	if len(h.IPs) > 0 {
@@ -187,13 +187,25 @@ func (h *Host) write(t *text) {
 	}
 	t.item("proved before", h.Expected.text())
 	t.item("the plan", h.Plan.text())
-	t.item("with require_tls yes", cmp.Or(h.Strict.text(), h.StrictPlan.text()))
-	for i := range h.Addresses {
-		h.Addresses[i].write(t, h.StrictPlan != nil && h.Strict == nil)
-	}
 	if h.Failure != nil && len(h.Addresses) == 0 {
 		t.item("not used", h.Failure.text())
 	}
+	if h.Strict != nil {
+		t.item("with require_tls yes", change(h.Failure.text(), "not used: "+h.Strict.text()))
+	} else {
+		t.item("with require_tls yes", change(h.Plan.text(), h.StrictPlan.text()))
+	}
+	for i := range h.Addresses {
+		h.Addresses[i].write(t, h.StrictPlan != nil && h.Strict == nil)
+	}
+}
+
+// change is what is said of the same under other settings.
+func change(now, then string) string {
+	if then == now || then == "not used: "+now {
+		return "no change"
+	}
+	return then
 }
 
 func (e *Expected) text() string {
