@@ -203,8 +203,8 @@ func (e *Engine) Close() {
 	grace := time.AfterFunc(closeGrace, e.stop)
 	e.active.Wait()
 	grace.Stop()
+	e.pool.Close() // before stop, which would not let it say QUIT
 	e.stop()
-	e.pool.Close()
 	if e.cfg.STS != nil {
 		e.cfg.STS.Close()
 	}
