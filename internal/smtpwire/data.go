@@ -80,6 +80,10 @@ func (x *exchange) stream() {
 			return
 		}
 		if done {
+			if x.c.tookEarly() {
+				x.broke(StageBody, nil, fmt.Errorf("%w: accepted before it was complete", ErrProtocol))
+				return
+			}
 			out = append(out, ".\r\n"...)
 			x.written = true
 		}
@@ -89,6 +93,19 @@ func (x *exchange) stream() {
 		}
 	}
 	x.final()
+}
+
+// tookEarly reports whether the server has accepted a message whose end it has not
+// seen. That would pass for the final reply, and the true one, maybe a refusal, for
+// nothing. An early refusal is one all the same.
+func (c *Conn) tookEarly() bool {
+	if !errors.Is(c.quiet(), ErrProtocol) {
+		return false
+	}
+	// It may be a record that is TLS's own business.
+	c.deadline(surplusWait)
+	early, err := c.br.Peek(1)
+	return err == nil && early[0] == '2'
 }
 
 // bdatSmall sends the message of n octets at x.buf.out[headRoom:] as one chunk,

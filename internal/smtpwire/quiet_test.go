@@ -146,6 +146,37 @@ func TestSurplusReplies(t *testing.T) {
 	}
 }
 
+// A positive reply to a message whose end the server has not seen is not the final
+// one. A refusal may come at any time.
+func TestReplyBeforeTheDot(t *testing.T) {
+	t.Parallel()
+	const (
+		tooSoon = `! raw "354 go\r\n250 2.0.0 taken\r\n"` + "\n"
+		refused = `! raw "354 go\r\n554 5.7.1 no\r\n"` + "\n" + dataMessage
+	)
+	for _, encrypted := range []bool{false, true} {
+		for script, want := range map[string]string{
+			tooSoon: "body: protocol error: accepted before it was complete",
+			refused: "final: 554 5.7.1 no",
+		} {
+			begin := hello("STARTTLS", "PIPELINING")
+			if encrypted {
+				begin += "C: STARTTLS\nS: 220 go\n! tls\nC: EHLO relay.example\nS: 250-mx.example\nS: 250 PIPELINING\n"
+			}
+			c, ctx := open(t, dialogue(t, begin+cMail+cRcptB+cData+sOK+sOK+script), patient()), context.Background()
+			if encrypted {
+				if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := c.Send(ctx, transaction("b@example.net"))
+			if got := fates(r)[0]; got != want || r.Final.Code != 0 {
+				t.Errorf("TLS %v: %s, want %s", encrypted, got, want)
+			}
+		}
+	}
+}
+
 // A server that hangs up right behind its final reply has taken the message. TLS
 // has records of its own for that, which are no replies.
 func TestEndBehindTheFinalReply(t *testing.T) {
