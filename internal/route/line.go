@@ -51,7 +51,7 @@ func (l *line) exchange(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.leave(query.Id)
+	defer l.leave(query.Id, answered)
 	packet, err := query.Pack()
 	if err != nil {
 		return nil, err
@@ -105,10 +105,14 @@ func (l *line) enter(query *dns.Msg, answered chan<- heard) (net.Conn, error) {
 	return l.conn, nil
 }
 
-// leave forgets a question.
-func (l *line) leave(id uint16) {
+// leave forgets a question, unless the socket it went over is gone and its ID is
+// by now another's.
+func (l *line) leave(id uint16, answered chan<- heard) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.asked[id] != answered {
+		return
+	}
 	delete(l.asked, id)
 	if len(l.asked) == 0 && l.conn != nil && !l.closed {
 		_ = l.conn.SetReadDeadline(time.Now().Add(l.idle))

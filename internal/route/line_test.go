@@ -147,3 +147,25 @@ func TestLineIsBounded(t *testing.T) {
 		t.Errorf("after it was closed: %v", err)
 	}
 }
+
+// Whoever leaves after the socket was given up takes no ID from those who ask over
+// the next one.
+func TestLineForgetsItsOwn(t *testing.T) {
+	t.Parallel()
+	silent := newScripted(t, func(int, *dns.Msg) *dns.Msg { return nil })
+	r := newResolver(t, silent.addr)
+	l := r.lines[0]
+	query, gone, waits := new(dns.Msg), make(chan heard, 1), make(chan heard, 1)
+	if _, err := l.enter(query, gone); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.asked = map[uint16]chan<- heard{query.Id: waits} // IDs are chosen at random
+	l.mu.Unlock()
+	l.leave(query.Id, gone)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked[query.Id] != waits {
+		t.Error("the question of another was forgotten")
+	}
+}
