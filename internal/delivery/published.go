@@ -113,8 +113,13 @@ func (d *run) settleHost(g *group, h route.Host) (at route.Addresses, ok bool) {
 		d.refuse(g, h.Name, tlsFailure(*g.plan, h.Name, problem), problem, nil)
 		return at, false
 	}
-	if j, problem := g.plan.JudgeMX(g.mxLevel(listed)); j != tlsplan.Accept {
-		d.refuse(g, h.Name, tlsFailure(*g.plan, h.Name, problem), nil, nil)
+	by := g.mxLevel(listed)
+	if j, problem := g.plan.JudgeMX(by); j != tlsplan.Accept {
+		plan := *g.plan
+		// REQUIRETLS fails for good, and is content with any proof; it may be
+		// local_policy alone that wants a better one.
+		plan.NeedAuthenticMX = plan.NeedAuthenticMX && by == tlsplan.MXUnproven
+		d.refuse(g, h.Name, tlsFailure(plan, h.Name, problem), nil, nil)
 		return at, false
 	}
 	if !d.e.cfg.DANE {

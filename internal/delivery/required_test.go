@@ -134,6 +134,7 @@ func published(usage uint8, right bool) func(*world, *shows) {
 func TestREQUIRETLSByPolicy(t *testing.T) {
 	t.Parallel()
 	offers := func(b *mailtest.Behaviour) { b.ExtensionsTLS = []string{"REQUIRETLS"} }
+	minDNSSEC := func(c *delivery.Config) { c.MinMX = tlsplan.MXByDNSSEC }
 	offering := func(s *shows, kind mailtest.Kind) hostFunc {
 		return func(w *world, host string) mailtest.Behaviour {
 			b := s.host(kind)(w, host)
@@ -164,6 +165,9 @@ func TestREQUIRETLSByPolicy(t *testing.T) {
 			w.dns.Authentic(hostName(0))
 			w.dns.Authentic(w.tlsaName(hostName(0)))
 		}, "delivered"},
+		// REQUIRETLS has what it demands; what is missing is the operator's affair.
+		{"MTA-STS, local_policy wants DNSSEC", withSTS(sts(mtasts.Enforce, "*.test"), minDNSSEC), mailtest.Good, nil, "451 4.7.0 mx-unauthenticated"},
+		{"neither, local_policy wants DNSSEC", minDNSSEC, mailtest.Good, nil, "550 5.7.30 mx-unauthenticated"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
