@@ -22,7 +22,7 @@ func (c *Conn) quiet() error {
 	case n > 0:
 		return fmt.Errorf("%w: unsolicited bytes", ErrProtocol)
 	}
-	if c.tls == nil || len(c.records.early) == 0 && !c.plain.full {
+	if c.tls == nil || !c.records.begun() && !c.plain.full {
 		return nil
 	}
 	// There is something in the TLS layer or right below it, perhaps of TLS's own. A
@@ -34,6 +34,9 @@ func (c *Conn) quiet() error {
 		return fmt.Errorf("%w: unsolicited reply", ErrProtocol)
 	} else if !isTimeout(err) {
 		return err
+	}
+	if c.records.begun() {
+		return fmt.Errorf("%w: unsolicited bytes", ErrProtocol) // the rest is on its way
 	}
 	return nil
 }

@@ -177,6 +177,33 @@ func TestReplyBeforeTheDot(t *testing.T) {
 	}
 }
 
+// Of a reply that nobody asked for there may be half a TLS record so far. The
+// session is over, although there is nothing to read yet.
+func TestQuietInARecord(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client, nc := pipe(t)
+	srv := &corked{Conn: nc}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		takeOne(t, srv, true, func() { srv.held = true }, "250 2.0.0 taken\r\n", func(nc net.Conn) {
+			io.WriteString(nc, "250 2.0.0 once more\r\n")
+			srv.kept = srv.kept[:len(srv.kept)-3]
+			srv.flush()
+		})
+	}()
+	c := open(t, client, patient())
+	if err := c.StartTLS(ctx, clientTLS(t)); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Send(ctx, transaction("b@example.net")); fates(r)[0] != "ok" || r.Clean {
+		t.Errorf("%v, %+v", fates(r), r)
+	}
+	c.Close()
+	<-done
+}
+
 // A server that hangs up right behind its final reply has taken the message. TLS
 // has records of its own for that, which are no replies.
 func TestEndBehindTheFinalReply(t *testing.T) {

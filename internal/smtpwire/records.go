@@ -80,6 +80,10 @@ func (r *records) pass(p []byte) (n int) {
 	return n
 }
 
+// begun reports whether something was read from the socket that the TLS layer has
+// not got to the end of: octets that it has not asked for, or a part of a record.
+func (r *records) begun() bool { return len(r.early) > 0 || r.left > 0 || len(r.head) > 0 }
+
 // plainReader is the TLS layer as replies are read from it.
 type plainReader struct {
 	tls *tls.Conn
