@@ -84,7 +84,11 @@ func directoryOf(p module.MXAuthPolicy) (dir string, onDisk bool) {
 	if store.Kind() == reflect.Pointer {
 		return "", false // cache ram
 	}
-	return store.FieldByName("Dir").String(), true
+	field := store.FieldByName("Dir")
+	if field.Kind() != reflect.String { // String would make words of anything
+		panic("no directory in " + store.Type().String())
+	}
+	return field.String(), true
 }
 
 // levelsOf asks a local_policy what is the least that it lets through.

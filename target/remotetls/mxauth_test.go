@@ -127,6 +127,32 @@ func TestSharedMXAuth(t *testing.T) {
 	}
 }
 
+// otherGroup and otherMTASTS are those of a maddy that keeps policies elsewhere.
+type otherGroup struct {
+	module.Module
+	L []module.MXAuthPolicy
+}
+
+type otherMTASTS struct {
+	module.MXAuthPolicy
+	module.Module
+	cache *struct{ Store any }
+}
+
+func (otherMTASTS) Name() string { return "mx_auth.mtasts" }
+
+// TestAnotherMaddy: what cannot be found is said, and never guessed.
+func TestAnotherMaddy(t *testing.T) {
+	t.Parallel()
+	for _, store := range []any{struct{ Path string }{"x"}, struct{ Dir []string }{}, nil} {
+		group := &otherGroup{L: []module.MXAuthPolicy{&otherMTASTS{cache: &struct{ Store any }{store}}}}
+		a, err := readGroup(config.NewMap(nil, config.Node{}), group)
+		if err == nil || !strings.Contains(err.Error(), "another maddy") {
+			t.Errorf("%T: %+v, %v", store, a.mtasts, err)
+		}
+	}
+}
+
 // TestNotices: what has no effect is said.
 func TestNotices(t *testing.T) {
 	t.Parallel()
