@@ -107,7 +107,7 @@ func (a *opening) greetLink(l *link) (*smtpwire.Conn, error) {
 		return l.conn, l.err
 	}
 	conn, err := a.greet(l.nc)
-	l.heard(err, a.ctx.Err())
+	l.heard(err, a.over())
 	return conn, err
 }
 
@@ -132,7 +132,7 @@ func (a *opening) again() (*smtpwire.Conn, *Failure) {
 
 // lost makes sure that a cancelled delivery says so, and counts the trouble.
 func (a *opening) lost(f *Failure) *Failure {
-	if err := a.ctx.Err(); err != nil {
+	if err := a.over(); err != nil {
 		f = cancelled(err)
 	}
 	a.troubled(f.Reason, true)
@@ -154,7 +154,7 @@ func (a *opening) secure(conn *smtpwire.Conn) (_ tlsplan.Outcome, sameConn bool,
 		a.seen.OffersREQUIRETLS = conn.Extensions().Has("REQUIRETLS")
 		return a.seen, true, nil
 	}
-	if ctxErr := a.ctx.Err(); ctxErr != nil {
+	if ctxErr := a.over(); ctxErr != nil {
 		_ = conn.Close()
 		return tlsplan.Plaintext(nil, a.seen.Certificate), false, a.lost(cancelled(ctxErr))
 	}

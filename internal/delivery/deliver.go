@@ -61,6 +61,16 @@ func (d *run) bound() (release func()) {
 	return func() { stop(); cancel() }
 }
 
+// over is why the delivery may not go on, nil if it may. The end of the engine
+// reaches sessions, which watch it, and d.ctx in any order: what a session suffers
+// from it must not pass for the host's doing.
+func (d *run) over() error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
+	return d.e.base.Err()
+}
+
 // run is one call of Deliver.
 type run struct {
 	e       *Engine
@@ -95,7 +105,7 @@ func (d *run) fetchRow() (f *Failure) {
 		}
 	}()
 	row, err := d.e.cfg.Policies.Row(d.ctx, d.parcel.FromDomain)
-	if ctxErr := d.ctx.Err(); err != nil && ctxErr != nil {
+	if ctxErr := d.over(); err != nil && ctxErr != nil {
 		return cancelled(ctxErr)
 	}
 	if err != nil {
@@ -175,7 +185,7 @@ func (d *run) takeLimits(m *Message) (f *Failure) {
 		}
 	}()
 	if err := d.e.cfg.Limits.TakeMsg(d.ctx, m.ClientIP, m.FromDomain); err != nil {
-		if ctxErr := d.ctx.Err(); ctxErr != nil {
+		if ctxErr := d.over(); ctxErr != nil {
 			return cancelled(ctxErr)
 		}
 		return failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "High load, try again later")

@@ -127,7 +127,7 @@ func (d *run) reach(g *group, host string, place *health.Place, ips []netip.Addr
 			failed[r.ip] = true
 		case <-delay.C:
 		}
-		if started < len(ips) && d.ctx.Err() == nil {
+		if started < len(ips) && d.over() == nil {
 			start()
 			delay.Reset(attemptDelay)
 		}
@@ -140,7 +140,7 @@ func (d *run) finish(g *group, host string, r reached) *link {
 	if r.link != nil {
 		return r.link
 	}
-	if err := d.ctx.Err(); err != nil {
+	if err := d.over(); err != nil {
 		r.f = cancelled(err)
 	}
 	d.troubled(r.f.Reason, true)

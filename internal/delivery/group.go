@@ -91,7 +91,7 @@ func (d *run) deliverGroup(g *group) {
 		if len(g.open) == 0 {
 			return
 		}
-		if err := d.ctx.Err(); err != nil {
+		if err := d.over(); err != nil {
 			d.concludeAll(g, outcome{failure: cancelled(err)})
 			return
 		}
@@ -143,7 +143,7 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	sts := d.askSTS(g.domain)
 	rt, err := d.e.cfg.Routes.Route(d.ctx, g.domain)
 	if err != nil {
-		if ctxErr := d.ctx.Err(); ctxErr != nil {
+		if ctxErr := d.over(); ctxErr != nil {
 			return nil, cancelled(ctxErr)
 		}
 		return nil, routeFailure(err)
@@ -188,7 +188,7 @@ func (d *run) takeDest(domain string) *Failure {
 		return nil
 	}
 	if err := d.e.cfg.Limits.TakeDest(d.ctx, domain); err != nil {
-		if ctxErr := d.ctx.Err(); ctxErr != nil {
+		if ctxErr := d.over(); ctxErr != nil {
 			return cancelled(ctxErr)
 		}
 		return failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "High load, try again later")

@@ -23,7 +23,7 @@ func (d *run) tryHost(g *group, h route.Host) {
 	place, err := d.e.places.Acquire(d.ctx, h.Name)
 	if err != nil {
 		f := failf(451, [3]int{4, 4, 5}, tlsplan.Limits, err, "Too many messages for %s at once, try again later", h.Name)
-		if ctxErr := d.ctx.Err(); ctxErr != nil {
+		if ctxErr := d.over(); ctxErr != nil {
 			f = cancelled(ctxErr)
 		}
 		d.troubled(f.Reason, true)
@@ -36,7 +36,7 @@ func (d *run) tryHost(g *group, h route.Host) {
 	if s, ok := d.e.pool.Take(h.Name, plan); ok {
 		d.e.acquired(s, since, true)
 		d.use(g, s, place)
-		if len(g.open) == 0 || d.ctx.Err() != nil {
+		if len(g.open) == 0 || d.over() != nil {
 			return
 		}
 	}
@@ -71,7 +71,7 @@ func (d *run) tryAddresses(g *group, h route.Host, plan tlsplan.Plan, left []net
 		default:
 			g.tries++
 		}
-		if len(g.open) == 0 || d.ctx.Err() != nil {
+		if len(g.open) == 0 || d.over() != nil {
 			return
 		}
 	}

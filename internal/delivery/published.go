@@ -69,7 +69,7 @@ func (l stsLookup) wait(d *run, first route.Host) (mtasts.Result, *Failure) {
 	case a := <-l:
 		return a.Result, a.f
 	case <-d.ctx.Done():
-		return mtasts.Result{}, cancelled(d.ctx.Err())
+		return mtasts.Result{}, cancelled(d.over())
 	}
 }
 
@@ -142,7 +142,7 @@ func (d *run) settleDANE(g *group, h route.Host, at route.Addresses) bool {
 	case err != nil:
 		problem := &tlsplan.Problem{Reason: tlsplan.DANELookup, Text: "the TLSA records of the host cannot be looked up"}
 		f := failf(451, [3]int{4, 4, 3}, tlsplan.DANELookup, err, "The TLSA records of %s cannot be looked up, try again later", h.Name)
-		if ctxErr := d.ctx.Err(); ctxErr != nil {
+		if ctxErr := d.over(); ctxErr != nil {
 			f = cancelled(ctxErr)
 		}
 		d.refuse(g, h.Name, f, problem, err)

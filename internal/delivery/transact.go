@@ -118,7 +118,7 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 			d.e.careful.Add(s.host, struct{}{})
 			d.e.careful.Add(d.copyKey(g), struct{}{})
 		}
-		if isWire && d.ctx.Err() == nil && mayGoElsewhere(we, res) {
+		if isWire && d.over() == nil && mayGoElsewhere(we, res) {
 			undecided = append(undecided, r)
 			if cause == nil {
 				cause = we
@@ -126,7 +126,7 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 			continue
 		}
 		f := wireFailure(s.host, err)
-		if ctxErr := d.ctx.Err(); ctxErr != nil && f.Reply == nil {
+		if ctxErr := d.over(); ctxErr != nil && f.Reply == nil {
 			f = cancelled(ctxErr)
 		}
 		d.troubled(f.Reason, true)
