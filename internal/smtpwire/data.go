@@ -81,7 +81,7 @@ func (x *exchange) stream() {
 		}
 		if done {
 			if x.c.tookEarly() {
-				x.broke(StageBody, nil, fmt.Errorf("%w: accepted before it was complete", ErrProtocol))
+				x.broke(StageBody, nil, errEarly)
 				return
 			}
 			out = append(out, ".\r\n"...)
@@ -108,6 +108,9 @@ func (c *Conn) tookEarly() bool {
 	return err == nil && early[0] == '2'
 }
 
+// errEarly is the cause if tookEarly is true.
+var errEarly = fmt.Errorf("%w: accepted before it was complete", ErrProtocol)
+
 // bdatSmall sends the message of n octets at x.buf.out[headRoom:] as one chunk,
 // in the same flight as the envelope where that is possible and safe. With no
 // recipient accepted the server refuses the chunk (RFC 3030, section 2).
@@ -126,6 +129,10 @@ func (x *exchange) bdatSmall(n int) {
 	}
 	if !x.closing {
 		if x.accepted == 0 {
+			return
+		}
+		if x.c.tookEarly() {
+			x.broke(StageBody, nil, errEarly)
 			return
 		}
 		if err := write(x.c.out[:0]); err != nil {
@@ -197,8 +204,8 @@ func (x *exchange) bdatLarge() {
 }
 
 // sendChunk writes commands and then the message, block by block, to its end or
-// as long as goOn, if it is not nil, wants. What goes wrong with the message
-// itself is a *contentError.
+// as long as goOn, if it is not nil, wants; nil says that the envelope is answered.
+// What goes wrong with the message itself is a *contentError.
 func (x *exchange) sendChunk(commands []byte, goOn func() bool) error {
 	for first := true; first || goOn == nil || goOn(); first = false {
 		out := append(x.buf.out[:0], commands...)
@@ -208,6 +215,9 @@ func (x *exchange) sendChunk(commands []byte, goOn func() bool) error {
 		}
 		if x.left -= int64(len(out) - len(commands)); x.left < 0 || done && x.left > 0 {
 			return &contentError{errChanged}
+		}
+		if done && goOn == nil && x.c.tookEarly() {
+			return &contentError{errEarly}
 		}
 		x.chunked, x.written, commands = true, done, nil
 		if err := x.c.writeBody(out); err != nil || done {
@@ -244,7 +254,8 @@ func countReplies(b []byte) (n int) {
 	return n
 }
 
-// contentError is a failure to read the message, not to send it.
+// contentError is a reason not to send the rest of the message, and no failure to
+// send it.
 type contentError struct{ error }
 
 // errChanged is the cause if a message was not the same when it was read again.

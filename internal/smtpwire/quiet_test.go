@@ -177,6 +177,24 @@ func TestReplyBeforeTheDot(t *testing.T) {
 	}
 }
 
+// With BDAT too, where the chunk goes out after the envelope was answered.
+func TestReplyBeforeTheChunk(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Transaction){
+		"small": func(t *Transaction) { t.EnvelopeFirst = true },
+		"large": func(t *Transaction) { t.Size = 2 * maxEarly },
+	} {
+		c := open(t, dialogue(t, hello("PIPELINING", "CHUNKING")+cMail+cRcptB+
+			`! raw "250 ok\r\n250 ok\r\n250 2.0.0 taken\r\n"`), patient())
+		tx := transaction("b@example.net")
+		change(tx)
+		r := c.Send(context.Background(), tx)
+		if got := fates(r)[0]; got != "body: protocol error: accepted before it was complete" || r.Written {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // Of a reply that nobody asked for there may be half a TLS record so far. The
 // session is over, although there is nothing to read yet.
 func TestQuietInARecord(t *testing.T) {
