@@ -24,9 +24,8 @@ const (
 //
 // The servers are asked in order. One that fails makes room for the next at once.
 // One that is silent for a moment gets company: the next server of the first
-// round, and when there is none left, the same one once more over a new socket,
-// since a packet may have been lost. The second round replaces what has failed or
-// timed out.
+// round, and when there is none left, the same one once more, since a packet may
+// have been lost. The second round replaces what has failed or timed out.
 type race struct {
 	r        *Resolver
 	question question

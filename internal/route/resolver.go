@@ -17,7 +17,8 @@ const sweepEvery = time.Minute
 var errClosed = errors.New("the resolver is closed")
 
 // Resolver asks recursive resolvers and remembers what they answered for as long
-// as the answers allow. It holds no connections and may be used from several
+// as the answers allow. It holds no connections, but for a socket to each resolver
+// on loopback while that is asked (line.go), and may be used from several
 // goroutines.
 type Resolver struct {
 	servers []*server
