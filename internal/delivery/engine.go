@@ -97,8 +97,8 @@ type Config struct {
 // counted; the oldest are forgotten first. An entry is about 200 octets.
 const maxTracked = 100_000
 
-// maxCareful bounds how many hosts are remembered that broke off in a flight, and
-// messages that were in it.
+// maxCareful bounds how many hosts are remembered that broke off in a flight or gave
+// more replies than there were commands, and messages that were in it.
 const maxCareful = 1000
 
 // maxTickets bounds for how many hosts TLS sessions can be resumed. With its
@@ -118,7 +118,7 @@ type Engine struct {
 	breakers *health.Breakers
 	memory   *downgrade.Memory
 	tickets  tls.ClientSessionCache       // to resume TLS sessions, by host name
-	careful  *lru.Cache[string, struct{}] // hosts that broke off in a flight, and copyKey
+	careful  *lru.Cache[string, struct{}] // hosts to whom the envelope goes first, and copyKey
 	attempts *lru.Cache[attemptKey, int]
 	ours     []string // fields that never leave, in the form in which header keys are kept
 

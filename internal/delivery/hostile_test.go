@@ -123,6 +123,43 @@ func TestTakenOnce(t *testing.T) {
 	}
 }
 
+// TestSurplusMakesCareful: a host that gave one reply too many gets the envelope
+// first from then on, so that its replies are told apart.
+func TestSurplusMakesCareful(t *testing.T) {
+	t.Parallel()
+	var sessions, alone atomic.Int32
+	w, _ := rawWorld(t, nil, func(p *peer) {
+		second := sessions.Add(1) > 1
+		p.hello("PIPELINING", "CHUNKING")
+		p.message(func(verb string) {
+			if verb != "RCPT" {
+				return
+			}
+			if second {
+				_ = p.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				if _, err := p.r.Peek(1); err != nil {
+					alone.Add(1)
+				}
+				_ = p.SetReadDeadline(time.Time{})
+			}
+			p.say("250 2.1.0 ok", "250 2.1.5 ok")
+		})
+		if second {
+			p.say("250 2.0.0 taken")
+		} else {
+			p.say("250 2.1.5 ok again", "250 2.0.0 taken")
+		}
+	})
+	for range 2 {
+		if f := w.sendOne(); f != nil {
+			t.Errorf("%s, want delivered", code(f))
+		}
+	}
+	if sessions.Load() != 2 || alone.Load() != 1 {
+		t.Errorf("%d sessions, want two; %d envelopes alone, want one", sessions.Load(), alone.Load())
+	}
+}
+
 // TestNeitherYesNorNo: a reply to STARTTLS that is neither 220 nor a refusal is
 // a broken handshake.
 func TestNeitherYesNorNo(t *testing.T) {

@@ -106,6 +106,9 @@ func (d *run) transaction(g *group, s *session, batch []*recipient) *smtpwire.Tr
 func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Result) (undecided []*recipient) {
 	var cause *smtpwire.Error // why they are undecided
 	on := s.describe()
+	if res.Surplus {
+		d.e.careful.Add(s.host, struct{}{})
+	}
 	for i, r := range batch {
 		err := res.Recipients[i].Err
 		if err == nil {
@@ -168,7 +171,8 @@ func mayHaveIt(we *smtpwire.Error, res *smtpwire.Result) bool {
 	return we.Reply == nil && res.Written && (res.Replied || we.Timeout())
 }
 
-// careful reports whether the envelope has to go first.
+// careful reports whether the envelope has to go first: to hosts that may have a
+// message twice, and to hosts that do not keep replies apart.
 func (d *run) careful(g *group, s *session) bool {
 	known := d.e.careful
 	return known.Len() > 0 && (known.Contains(s.host) || known.Contains(d.copyKey(g)))

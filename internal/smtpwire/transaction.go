@@ -64,6 +64,9 @@ type Result struct {
 	// Written tells that the last of the message was on its way, so that the
 	// server may have taken it although no final reply came.
 	Written bool
+	// Surplus tells that the server gave more replies than there were commands. In one
+	// flight with the envelope none of its replies can be trusted to be the final one.
+	Surplus bool
 	// Clean tells that another Send may follow without Reset. After a refused
 	// chunk the session is closed and Reset fails.
 	Clean bool
@@ -136,7 +139,7 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 	}
 	x.res.Clean = c.clean && !c.broken && x.res.Err == nil
 	x.res.Replied = c.rr.got && !x.stale
-	x.res.Written = x.written
+	x.res.Written, x.res.Surplus = x.written, x.surplus
 	return x.res
 }
 
