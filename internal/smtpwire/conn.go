@@ -89,9 +89,10 @@ type Conn struct {
 
 	ext       Extensions
 	handshake time.Duration
-	broken    bool // no further command is possible
-	clean     bool // MAIL may come next without RSET
-	used      bool // a transaction or RSET was sent before
+	roundTrip time.Duration // that the newest EHLO took
+	broken    bool          // no further command is possible
+	clean     bool          // MAIL may come next without RSET
+	used      bool          // a transaction or RSET was sent before
 
 	exchange exchange // the transaction under way
 
@@ -132,7 +133,9 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Conn, error) {
 // hello sends EHLO, then HELO if the server answers 5xx, and takes over what it offers.
 func (c *Conn) hello() *Error {
 	c.ext = Extensions{}
+	began := time.Now()
 	code, err := c.command("EHLO " + c.cfg.Hostname + "\r\n")
+	c.roundTrip = time.Since(began)
 	if err != nil {
 		return c.fail(StageEHLO, nil, err)
 	}

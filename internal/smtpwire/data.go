@@ -147,6 +147,13 @@ func (x *exchange) bdatSmall(n int) {
 // wants it: up to here a round trip is a good part of the time that it takes.
 const maxEarly = 8 << 20
 
+// lookThrough is about how long it takes to find out that the text of a message could
+// not be taken for commands: half a microsecond a KiB, and as much again for a busy
+// machine. To a server that is nearer there is nothing to gain.
+func lookThrough(size int64) time.Duration {
+	return time.Duration(max(size, smallBody)>>10) * time.Microsecond
+}
+
 // bdatLarge sends the message as one chunk. BDAT begins with the length, so the
 // message is read twice: to count it, and to send it. The alternative, several
 // chunks, waits for the server after each of them, or lets the last one go out
@@ -157,7 +164,7 @@ const maxEarly = 8 << 20
 // to send.
 func (x *exchange) bdatLarge() {
 	x.src.close()
-	early := x.c.pipelining() && !x.t.EnvelopeFirst && x.t.Size <= maxEarly
+	early := x.c.pipelining() && !x.t.EnvelopeFirst && x.t.Size <= maxEarly && x.c.roundTrip > lookThrough(x.t.Size)
 	if early {
 		size, text, err := x.measure()
 		if err != nil {

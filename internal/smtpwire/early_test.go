@@ -7,12 +7,20 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // earlyText is a large message that names no recipient, though it has the letters.
 var earlyText = bytes.Repeat([]byte("aGVsbG8gd29ybGQRCPTaGVsbG8gd29ybGQaGVsbG8gd29ybGQ=\r\n"), 8<<10)
+
+// openFar opens a session with a server that is far away.
+func openFar(t *testing.T, nc net.Conn) *Conn {
+	c := open(t, nc, patient())
+	c.roundTrip = time.Second
+	return c
+}
 
 // earlyServer reads MAIL and RCPT, and what follows them as act says.
 func earlyServer(t *testing.T, act func(s *server) error) (net.Conn, <-chan error) {
@@ -41,7 +49,7 @@ func TestEarlyInOneFlight(t *testing.T) {
 	})
 	tx := transaction("b@example.net")
 	tx.Content = message(earlyText)
-	r := open(t, client, patient()).Send(context.Background(), tx)
+	r := openFar(t, client).Send(context.Background(), tx)
 	if diff := cmp.Diff([]string{"ok"}, fates(r)); diff != "" || !r.Clean || r.Final.Text != "taken" {
 		t.Errorf("%s %+v", diff, r)
 	}
@@ -80,7 +88,7 @@ func TestEarlyRefused(t *testing.T) {
 				half := len(earlyText) / 2
 				return io.NopCloser(io.MultiReader(bytes.NewReader(earlyText[:half]), gate(answered), bytes.NewReader(earlyText[half:]))), nil
 			}
-			c := open(t, client, patient())
+			c := openFar(t, client)
 			r := c.Send(context.Background(), tx)
 			if diff := cmp.Diff([]string{test.want}, fates(r)); diff != "" || r.Clean || r.Written || !r.Replied {
 				t.Errorf("%s %+v", diff, r)
@@ -105,6 +113,7 @@ func TestNotEarly(t *testing.T) {
 		},
 		"envelope first": func(tx *Transaction) { tx.EnvelopeFirst = true },
 		"too large":      func(tx *Transaction) { tx.Size = maxEarly + 1 },
+		"near":           nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,8 +126,12 @@ func TestNotEarly(t *testing.T) {
 			}()
 			tx := transaction("b@example.net")
 			tx.Content = message(earlyText)
-			change(tx)
-			c := open(t, client, patient())
+			c := openFar(t, client)
+			if change != nil {
+				change(tx)
+			} else {
+				c.roundTrip = time.Microsecond
+			}
 			if diff := cmp.Diff([]string{"rcpt: 550 no"}, fates(c.Send(context.Background(), tx))); diff != "" {
 				t.Error(diff)
 			}
@@ -166,7 +179,7 @@ func TestEarlyRepliesInBetween(t *testing.T) {
 		})
 		tx := transaction("b@example.net")
 		tx.Content = message(earlyText)
-		r := open(t, client, patient()).Send(context.Background(), tx)
+		r := openFar(t, client).Send(context.Background(), tx)
 		if diff := cmp.Diff([]string{"ok"}, fates(r)); diff != "" || !r.Clean || r.Final.Text != "taken" {
 			t.Errorf("after %d octets: %s %+v", after, diff, r)
 		}
