@@ -25,6 +25,9 @@ const (
 // recipient. Observers get it once, when everything in it is known; they must
 // not change it.
 type Attempt struct {
+	// ID names the attempt in everything that is written about it: 128 random
+	// bits. Zero if nobody gave it one.
+	ID        [16]byte
 	Module    string // instance name of the target
 	MessageID string // as handed in, the queue's attempt suffix included
 	QueueID   string // without that suffix

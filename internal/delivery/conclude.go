@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"tlscontrol/internal/policy"
@@ -81,6 +83,7 @@ func (d *run) tell(recipient string, status error) (told bool) {
 func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 	p := d.parcel
 	a := &Attempt{
+		ID:         newID(),
 		Module:     d.e.cfg.Module,
 		MessageID:  p.ID,
 		QueueID:    p.queueID,
@@ -109,6 +112,14 @@ func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 	}
 	a.Number = d.e.count(attemptKey{p.queueID, r.Address}, a.Result)
 	return a
+}
+
+// newID draws from math/rand/v2, which the kernel seeds for each process: two
+// equal ids are as unlikely as with crypto/rand, and they are no secret.
+func newID() (id [16]byte) {
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	return id
 }
 
 func (a *Attempt) failed(f *Failure) {

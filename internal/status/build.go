@@ -29,7 +29,8 @@ const (
 type Options struct {
 	// Headers names the header fields to copy.
 	Headers []HeaderName
-	// Rand is where ids come from; nil means math/rand/v2.
+	// Rand is where the ids of attempts without one come from; nil means
+	// math/rand/v2.
 	Rand io.Reader
 }
 
@@ -60,7 +61,9 @@ func (b *Builder) Build(a *delivery.Attempt, opts Options) *Document {
 	b.reset()
 	d := &b.document
 	d.Event, d.LogLevel = EventDelivered, LevelInfo
-	d.ID.draw(opts.Rand)
+	if d.ID = a.ID; d.ID == (ID{}) {
+		d.ID.draw(opts.Rand)
+	}
 	d.Timestamp = timestamp(a.Concluded)
 	if a.Result != delivery.Delivered {
 		d.Event = EventFailed

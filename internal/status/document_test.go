@@ -428,3 +428,15 @@ func TestIDsDiffer(t *testing.T) {
 		t.Errorf("%d of %d ids are different", len(ids), n)
 	}
 }
+
+// TestSameID: all that is written about one attempt has the attempt's id.
+func TestSameID(t *testing.T) {
+	t.Parallel()
+	a := deliveredVerified()
+	a.ID = [16]byte{0xab, 15: 0x01}
+	for _, opts := range []Options{testOptions(), {}} {
+		if line := Append(nil, a, opts); !bytes.Contains(line, []byte(`"id":"ab000000000000000000000000000001"`)) {
+			t.Errorf("%s", line)
+		}
+	}
+}
