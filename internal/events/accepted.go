@@ -1,0 +1,96 @@
+package events
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// EventAccepted is the word for a message that was taken over for a recipient
+// and is in the queue.
+const EventAccepted = "accepted"
+
+// Accepted is what is known when a message was taken over for one recipient.
+type Accepted struct {
+	Time      time.Time
+	QueueID   string
+	Sender    string // MAIL FROM
+	Recipient string
+	// Headers are header fields under lower-case names: message-id without
+	// brackets, from, to, subject.
+	Headers map[string]string
+	Size    int64 // octets of header and body
+	Tags    []string
+	// Method is how it came: http, smtp.
+	Method string
+}
+
+// acceptedDocument is the document of an Accepted.
+type acceptedDocument struct {
+	Event           string          `json:"event"`
+	ID              string          `json:"id"`
+	Timestamp       json.Number     `json:"timestamp"`
+	LogLevel        string          `json:"log-level"`
+	Method          string          `json:"method,omitempty"`
+	QueueID         string          `json:"queue-id,omitempty"`
+	Recipient       string          `json:"recipient"`
+	RecipientDomain string          `json:"recipient-domain,omitempty"`
+	Envelope        envelope        `json:"envelope"`
+	Message         acceptedMessage `json:"message"`
+	Tags            []string        `json:"tags,omitempty"`
+}
+
+type envelope struct {
+	Sender    string `json:"sender"`
+	Targets   string `json:"targets"`
+	Transport string `json:"transport"`
+}
+
+type acceptedMessage struct {
+	Headers map[string]string `json:"headers,omitempty"`
+	Size    int64             `json:"size,omitempty"`
+}
+
+// Event makes the event. It fails if the document would be too large.
+func (a Accepted) Event() (Event, error) {
+	document, err := json.Marshal(acceptedDocument{
+		Event:           EventAccepted,
+		ID:              newID(),
+		Timestamp:       timestamp(a.Time),
+		LogLevel:        "info",
+		Method:          a.Method,
+		QueueID:         a.QueueID,
+		Recipient:       a.Recipient,
+		RecipientDomain: domainOf(a.Recipient),
+		Envelope:        envelope{Sender: a.Sender, Targets: a.Recipient, Transport: "smtp"},
+		Message:         acceptedMessage{Headers: a.Headers, Size: a.Size},
+		Tags:            a.Tags,
+	})
+	if err != nil {
+		return Event{}, err
+	}
+	return Parse(document)
+}
+
+// newID is 128 random bits, as the delivery log's ids are.
+func newID() string {
+	const digits = "0123456789abcdef"
+	var id [32]byte
+	for half := range 2 {
+		for i, bits := 0, rand.Uint64(); i < 16; i, bits = i+1, bits>>4 {
+			id[16*half+i] = digits[bits&15]
+		}
+	}
+	return string(id[:])
+}
+
+// timestamp is Unix seconds with six decimals.
+func timestamp(t time.Time) json.Number {
+	us := t.UnixMicro()
+	if us < 0 { // nothing was accepted before 1970
+		us = 0
+	}
+	frac := strconv.FormatInt(1e6+us%1e6, 10)[1:]
+	return json.Number(strconv.FormatInt(us/1e6, 10) + "." + frac)
+}

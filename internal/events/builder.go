@@ -1,0 +1,124 @@
+package events
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// builder makes a statement. What a question says goes into args and nowhere
+// else; text gets constants only.
+type builder struct {
+	*database
+	sql    strings.Builder
+	args   []any
+	values int // of conditions
+}
+
+func (b *builder) text(constant string) { b.sql.WriteString(constant) }
+
+func (b *builder) arg(value any) {
+	b.args = append(b.args, value)
+	if b.numbered {
+		b.sql.WriteString("$" + strconv.Itoa(len(b.args)))
+	} else {
+		b.sql.WriteByte('?')
+	}
+}
+
+// count bounds what a question holds.
+func (b *builder) count(n int) error {
+	if b.values += n; b.values > maxValues {
+		return fmt.Errorf("%w: more than %d values", ErrFilter, maxValues)
+	}
+	return nil
+}
+
+func (b *builder) filter(f Filter, depth int) error {
+	if f == nil {
+		b.text("1=1")
+		return nil
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("%w: more than %d conditions inside each other", ErrFilter, maxDepth)
+	}
+	return f.build(b, depth)
+}
+
+func (b *builder) list(all []Filter, between, none string, depth int) error {
+	if len(all) == 0 {
+		b.text(none)
+		return nil
+	}
+	if err := b.count(len(all)); err != nil {
+		return err
+	}
+	b.text("(")
+	for i, f := range all {
+		if i > 0 {
+			b.text(between)
+		}
+		if err := b.filter(f, depth+1); err != nil {
+			return err
+		}
+	}
+	b.text(")")
+	return nil
+}
+
+func (b *builder) tags(col field, values []string) error {
+	b.text("(")
+	for i, v := range values {
+		if i > 0 {
+			b.text(" OR ")
+		}
+		if v == "" {
+			b.text(col.column + " = ''")
+			continue
+		}
+		b.text(b.indexOf + "(" + col.column + ", ")
+		b.arg(tagMark + foldTag(v) + tagMark)
+		b.text(") > 0")
+	}
+	b.text(")")
+	return b.count(len(values))
+}
+
+// maxScope bounds the sending domains of a question: SQLite has at most 32766
+// parameters.
+const maxScope = 20_000
+
+// scope restricts the statement to sending domains; nil are all.
+func (b *builder) scope(domains []string) error {
+	if domains == nil {
+		b.text("1=1")
+		return nil
+	}
+	if len(domains) == 0 {
+		b.text("1=0")
+		return nil
+	}
+	if len(domains) > maxScope {
+		return fmt.Errorf("%w: more than %d domains", ErrFilter, maxScope)
+	}
+	b.text("sender_domain IN (")
+	for i, d := range domains {
+		if i > 0 {
+			b.text(",")
+		}
+		b.arg(normalize(d))
+	}
+	b.text(")")
+	return nil
+}
+
+// fold1 is fold for what keeps its letter case.
+func fold1(s string, limit int) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+	for len(s) > limit {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
+}

@@ -1,0 +1,143 @@
+package events
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*/*.sql
+var migrations embed.FS
+
+// Limits of what is asked of a database at a time. Writing has connections of
+// its own, so that no amount of reading keeps events from being stored.
+const (
+	maxReaders = 4
+	maxIdle    = 5 * time.Minute
+)
+
+// migrateTimeout bounds the wait for a new schema, which other relays may be
+// making at the moment.
+const migrateTimeout = 10 * time.Minute
+
+// ErrUnavailable says that the database could not be reached since the start.
+var ErrUnavailable = errors.New("the event database is not available")
+
+// dialect is where databases differ.
+type dialect struct {
+	goose       goose.Dialect
+	migrations  string // folder
+	numbered    bool   // placeholders are $1, $2… and not ?
+	writers     int    // connections for writing
+	indexOf     string // function that returns where one string is in another
+	insert      func(context.Context, *sql.Tx, []columnsAndDocument) (int64, error)
+	badDocument func(error) bool // an error that comes from what a row holds
+	optimize    []string         // statements that help the planner, now and then
+	locker      bool             // migrations of several processes need a lock
+}
+
+// columnsAndDocument is a row.
+type columnsAndDocument struct {
+	columns
+	document []byte
+}
+
+// database is a database that may be away.
+type database struct {
+	dialect
+	write, read *sql.DB
+
+	migrating sync.Mutex
+	ready     atomic.Bool // the schema is what it must be
+}
+
+// newDatabase makes the handles; nothing is opened before it is needed.
+func newDatabase(d dialect, writer, reader driver.Connector) *database {
+	db := &database{dialect: d, write: sql.OpenDB(writer), read: sql.OpenDB(reader)}
+	db.write.SetMaxOpenConns(d.writers)
+	db.write.SetConnMaxIdleTime(maxIdle)
+	db.read.SetMaxOpenConns(maxReaders)
+	db.read.SetMaxIdleConns(maxReaders)
+	db.read.SetConnMaxIdleTime(maxIdle)
+	return db
+}
+
+func (db *database) close() error {
+	return errors.Join(db.read.Close(), db.write.Close())
+}
+
+// prepare brings the schema up to date, once.
+func (db *database) prepare(ctx context.Context) error {
+	if db.ready.Load() {
+		return nil
+	}
+	db.migrating.Lock()
+	defer db.migrating.Unlock()
+	if db.ready.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
+	if err := db.migrate(ctx); err != nil {
+		return err
+	}
+	db.ready.Store(true)
+	return nil
+}
+
+func (db *database) migrate(ctx context.Context) error {
+	folder, err := fs.Sub(migrations, db.migrations)
+	if err != nil {
+		return err
+	}
+	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithAllowOutofOrder(false)}
+	if db.locker {
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	// goose logs and waits when it cannot connect; this says it at once.
+	if err := db.write.PingContext(ctx); err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(db.goose, db.write, folder, opts...)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("preparing the schema: %w", err)
+	}
+	return nil
+}
+
+// store inserts rows in one transaction, and returns how many were not there
+// before.
+func (db *database) store(ctx context.Context, rows []columnsAndDocument) (stored int64, err error) {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	if stored, err = db.insert(ctx, tx, rows); err != nil {
+		return 0, err
+	}
+	return stored, tx.Commit()
+}
+
+// columnNames is the order in which rows are written.
+const columnNames = "ts, id, event, severity, sender, sender_domain, recipient, recipient_domain, message_id, queue_id, " +
+	"reason, tls, verified, mx_host, size, subject, tags, list, document"
+
+const columnCount = 19

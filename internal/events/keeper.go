@@ -1,0 +1,94 @@
+package events
+
+import (
+	"context"
+	"time"
+)
+
+// Events that are too old are removed every now and then, some at a time, with
+// a pause between, so that new ones need not wait.
+const (
+	keepEvery   = 10 * time.Minute
+	keepSoon    = 10 * time.Second // after the start, and while the database is away
+	keepBatch   = 500
+	keepPause   = 20 * time.Millisecond
+	keepTimeout = 30 * time.Second
+)
+
+// keep removes what is too old until the store is closed. It is one goroutine.
+func (s *Store) keep() {
+	defer close(s.keeperDone)
+	for s.pause(keepSoon) {
+		if !s.db.ready.Load() {
+			continue
+		}
+		s.keepOnce()
+		if !s.pause(keepEvery) {
+			return
+		}
+	}
+}
+
+func (s *Store) keepOnce() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked("removing old events", p)
+		}
+	}()
+	if s.cfg.Keep > 0 {
+		if _, err := s.expire(time.Now().Add(-s.cfg.Keep)); err != nil {
+			s.reporter.note("old events cannot be removed", err.Error())
+		}
+	}
+	for _, sql := range s.db.optimize {
+		if err := s.exec(sql); err != nil {
+			s.reporter.note("the database cannot be looked after", err.Error())
+			return
+		}
+	}
+}
+
+// expire removes the events before a time and returns how many there were.
+func (s *Store) expire(before time.Time) (removed int64, err error) {
+	for {
+		n, err := s.expireSome(before)
+		removed += n
+		if err != nil || n < keepBatch || !s.pause(keepPause) {
+			return removed, err
+		}
+	}
+}
+
+func (s *Store) expireSome(before time.Time) (int64, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	defer cancel()
+	b := s.ask("DELETE FROM events WHERE (ts, id) IN (SELECT ts, id FROM events WHERE ts < ")
+	b.arg(before.UnixMicro())
+	b.text(" ORDER BY ts LIMIT ")
+	b.arg(int64(keepBatch))
+	b.text(")")
+	res, err := s.db.write.ExecContext(ctx, b.sql.String(), b.args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (s *Store) exec(sql string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	defer cancel()
+	_, err := s.db.write.ExecContext(ctx, sql)
+	return err
+}
+
+// pause waits and returns false when the store is being closed.
+func (s *Store) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,212 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// MaxLimit is the largest page.
+const MaxLimit = 300
+
+// maxStory bounds what Message returns.
+const maxStory = 1000
+
+// Cursor is a place between events: they are ordered by time, and where that is
+// equal by id. An event that comes late has its place among the others.
+type Cursor struct {
+	Micros int64 // since 1970
+	ID     string
+}
+
+// Query is a question for a page of events.
+type Query struct {
+	// Domains are the sending domains of which events may be seen, nil for all.
+	// An empty list that is not nil is none.
+	Domains []string
+	Filter  Filter // nil for all
+	// Begin and End bound the time, the first inclusive, the second exclusive;
+	// zero times are no bounds.
+	Begin, End time.Time
+	Ascending  bool // oldest first
+	Limit      int  // 1 to MaxLimit; anything else is MaxLimit
+	// After is where the page begins, in the order of the page. Before is where
+	// it ends: the page before another one. With both it lies between them.
+	After, Before *Cursor
+}
+
+// Page is a part of the answer.
+type Page struct {
+	Items []json.RawMessage
+	// First and Last are the places of the first and the last event. On an empty
+	// page they are what After or Before was, so that a later question with them
+	// finds what has come in since; nil if there was none.
+	First, Last *Cursor
+}
+
+// Query returns a page. Errors that wrap ErrFilter are the asker's.
+func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
+	if q.Limit < 1 || q.Limit > MaxLimit {
+		q.Limit = MaxLimit
+	}
+	// A page that ends at a place is read from there, against its order.
+	backwards := q.Before != nil && q.After == nil
+	b := s.ask("SELECT ts, id, document FROM events WHERE ")
+	if err := q.where(b, q.Ascending); err != nil {
+		return Page{}, err
+	}
+	if q.Ascending != backwards {
+		b.text(" ORDER BY ts, id LIMIT ")
+	} else {
+		b.text(" ORDER BY ts DESC, id DESC LIMIT ")
+	}
+	b.arg(int64(q.Limit))
+	rows, err := s.rows(ctx, b)
+	if err != nil {
+		return Page{}, err
+	}
+	if len(rows) == 0 {
+		at := q.After
+		if at == nil {
+			at = q.Before
+		}
+		return Page{First: at, Last: at}, nil
+	}
+	if backwards {
+		slices.Reverse(rows)
+	}
+	p := Page{First: &rows[0].at, Last: &rows[len(rows)-1].at}
+	for i := range rows {
+		p.Items = append(p.Items, rows[i].document)
+	}
+	return p, nil
+}
+
+// where adds the conditions of the question.
+func (q *Query) where(b *builder, ascending bool) error {
+	if err := b.scope(q.Domains); err != nil {
+		return err
+	}
+	b.text(" AND ")
+	if err := b.filter(q.Filter, 0); err != nil {
+		return err
+	}
+	b.between(q.Begin, q.End)
+	above, below := q.After, q.Before
+	if !ascending {
+		above, below = below, above
+	}
+	// The time alone says nothing new, but every planner finds its index by it.
+	if above != nil {
+		b.text(" AND ts >= ")
+		b.arg(above.Micros)
+		b.text(" AND (ts, id) > ")
+		b.cursor(above)
+	}
+	if below != nil {
+		b.text(" AND ts <= ")
+		b.arg(below.Micros)
+		b.text(" AND (ts, id) < ")
+		b.cursor(below)
+	}
+	return nil
+}
+
+func (b *builder) cursor(c *Cursor) {
+	b.text("(")
+	b.arg(c.Micros)
+	b.text(", ")
+	b.arg(fold1(c.ID, maxID))
+	b.text(")")
+}
+
+func (b *builder) between(begin, end time.Time) {
+	if !begin.IsZero() {
+		b.text(" AND ts >= ")
+		b.arg(begin.UnixMicro())
+	}
+	if !end.IsZero() {
+		b.text(" AND ts < ")
+		b.arg(end.UnixMicro())
+	}
+}
+
+// Message returns everything that is known of a message, oldest first: all events
+// with this queue id or, without angle brackets, message id.
+func (s *Store) Message(ctx context.Context, id string, domains []string) ([]json.RawMessage, error) {
+	if id == "" {
+		return nil, nil
+	}
+	b := s.ask("SELECT ts, id, document FROM events WHERE ")
+	if err := b.scope(domains); err != nil {
+		return nil, err
+	}
+	b.text(" AND (queue_id = ")
+	b.arg(fold(id, maxText))
+	b.text(" OR message_id = ")
+	b.arg(fold(id, maxText))
+	b.text(") ORDER BY ts, id LIMIT ")
+	b.arg(int64(maxStory))
+	rows, err := s.rows(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	var story []json.RawMessage
+	for i := range rows {
+		story = append(story, rows[i].document)
+	}
+	return story, nil
+}
+
+// row is what is read of an event.
+type row struct {
+	at       Cursor
+	document []byte
+}
+
+// ask begins a statement.
+func (s *Store) ask(sql string) *builder {
+	b := &builder{database: s.db}
+	b.text(sql)
+	return b
+}
+
+// rows reads the answer.
+func (s *Store) rows(ctx context.Context, b *builder) ([]row, error) {
+	var all []row
+	err := s.each(ctx, b, func(scan func(...any) error) error {
+		var r row
+		if err := scan(&r.at.Micros, &r.at.ID, &r.document); err != nil {
+			return err
+		}
+		all = append(all, r)
+		return nil
+	})
+	return all, err
+}
+
+// each runs the statement and gives every row to take. An answer has
+// QueryTimeout to come.
+func (s *Store) each(ctx context.Context, b *builder, take func(scan func(...any) error) error) error {
+	if !s.db.ready.Load() {
+		return ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
+	rows, err := s.db.read.QueryContext(ctx, b.sql.String(), b.args...)
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := take(rows.Scan); err != nil {
+			return fmt.Errorf("event store: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	return nil
+}

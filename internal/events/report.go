@@ -1,0 +1,120 @@
+package events
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// reportEvery is the least time between two reports: what is full or away must
+// not fill the operator's log as well.
+const reportEvery = time.Minute
+
+// reporter tells the operator in words. It has its own goroutine, because the
+// operator's log may hang.
+type reporter struct {
+	report func(msg string)
+	wake   chan struct{}
+	quit   chan struct{}
+	ended  chan struct{}
+
+	mu     sync.Mutex
+	losses map[string]int    // documents lost since the last report, by cause
+	notes  map[string]string // the latest of each kind
+}
+
+func startReporter(report func(string)) *reporter {
+	r := &reporter{
+		report: report,
+		wake:   make(chan struct{}, 1),
+		quit:   make(chan struct{}),
+		ended:  make(chan struct{}),
+		losses: make(map[string]int),
+		notes:  make(map[string]string),
+	}
+	go r.run()
+	return r
+}
+
+// lost counts n documents. The causes are few, and none comes from outside.
+func (r *reporter) lost(n int, cause string) {
+	r.mu.Lock()
+	r.losses[cause] += n
+	r.mu.Unlock()
+	r.ring()
+}
+
+// note tells something that cost no document. Of each kind the latest is told.
+func (r *reporter) note(kind, text string) {
+	r.mu.Lock()
+	r.notes[kind] = text
+	r.mu.Unlock()
+	r.ring()
+}
+
+func (r *reporter) ring() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run reports the first thing at once, and what follows once a minute.
+func (r *reporter) run() {
+	defer close(r.ended)
+	for {
+		select {
+		case <-r.wake:
+		case <-r.quit:
+			r.flush()
+			return
+		}
+		r.flush()
+		timer := time.NewTimer(reportEvery)
+		select {
+		case <-timer.C:
+		case <-r.quit:
+			timer.Stop()
+			r.flush()
+			return
+		}
+	}
+}
+
+func (r *reporter) flush() {
+	r.mu.Lock()
+	losses, notes := maps.Clone(r.losses), maps.Clone(r.notes)
+	clear(r.losses)
+	clear(r.notes)
+	r.mu.Unlock()
+	for _, kind := range slices.Sorted(maps.Keys(notes)) {
+		r.say(kind + ": " + notes[kind])
+	}
+	for _, cause := range slices.Sorted(maps.Keys(losses)) {
+		noun := "events"
+		if losses[cause] == 1 {
+			noun = "event"
+		}
+		r.say(fmt.Sprintf("%d %s lost: %s", losses[cause], noun, cause))
+	}
+}
+
+func (r *reporter) say(msg string) {
+	defer func() { _ = recover() }() // a log that panics is no reason to end
+	if r.report != nil {
+		r.report(msg)
+	}
+}
+
+// close reports what is left, and does not wait for ever.
+func (r *reporter) close(patience time.Duration) {
+	close(r.quit)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+	case <-timer.C:
+	}
+}

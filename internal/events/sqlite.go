@@ -1,0 +1,117 @@
+package events
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+// sqliteDialect is SQLite through the driver that the process has: the library
+// itself where there is cgo (sqlite_cgo.go), else a translation to Go.
+var sqliteDialect = dialect{
+	goose:       goose.DialectSQLite3,
+	migrations:  "migrations/sqlite",
+	writers:     1, // SQLite has one at a time
+	indexOf:     "instr",
+	insert:      insertSQLite,
+	badDocument: func(error) bool { return false }, // it takes whatever it is given
+	// The limit keeps a look at a large table short.
+	optimize: []string{"PRAGMA analysis_limit = 400", "PRAGMA optimize"},
+}
+
+// Pragmas of every connection. WAL lets readers read while somebody writes.
+// With synchronous FULL a commit is on the disk when it returns: only then may
+// the journal forget. The cache is negative KiB.
+var (
+	sqlitePragmas = []string{
+		"PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL",
+		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY",
+	}
+	sqliteReaderPragmas = []string{
+		"PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY",
+	}
+)
+
+// openSQLite gives the database in a file.
+func openSQLite(path string) *database {
+	return newDatabase(sqliteDialect, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
+}
+
+// sqliteConnector opens connections and prepares them in the same way with
+// every driver.
+type sqliteConnector struct {
+	dsn     string
+	pragmas []string
+}
+
+// Connect implements driver.Connector.
+func (c *sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Driver().Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	x, ok := conn.(driver.ExecerContext)
+	if !ok {
+		return nil, errors.Join(errors.New("the SQLite driver cannot execute statements"), conn.Close())
+	}
+	for _, p := range c.pragmas {
+		if _, err := x.ExecContext(ctx, p, nil); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// Driver implements driver.Connector.
+func (c *sqliteConnector) Driver() driver.Driver { return sqliteDriver() }
+
+// rowsAtOnce is how many rows one statement inserts: SQLite has at most 32766
+// parameters, and gains little from more than this.
+const rowsAtOnce = 50
+
+func sqliteInsert(rows int) string {
+	row := "(?" + strings.Repeat(",?", columnCount-1) + ")"
+	return "INSERT INTO events (" + columnNames + ") VALUES " + row + strings.Repeat(","+row, rows-1) + " ON CONFLICT DO NOTHING"
+}
+
+func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (stored int64, err error) {
+	var insert *sql.Stmt // for several full statements
+	if len(rows) >= rowsAtOnce {
+		if insert, err = tx.PrepareContext(ctx, sqliteInsert(rowsAtOnce)); err != nil {
+			return 0, err
+		}
+		defer insert.Close()
+	}
+	args := make([]any, 0, min(len(rows), rowsAtOnce)*columnCount)
+	for now := range slices.Chunk(rows, rowsAtOnce) {
+		args = args[:0]
+		for i := range now {
+			args = now[i].appendArgs(args)
+		}
+		var res sql.Result
+		if len(now) == rowsAtOnce {
+			res, err = insert.ExecContext(ctx, args...)
+		} else {
+			res, err = tx.ExecContext(ctx, sqliteInsert(len(now)), args...)
+		}
+		if err != nil {
+			return 0, err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return 0, err
+		}
+		stored += n
+	}
+	return stored, nil
+}
+
+func (r *columnsAndDocument) appendArgs(args []any) []any {
+	return append(args, r.ts, r.id, r.event, r.severity, r.sender, r.senderDomain, r.recipient, r.recipientDomain, r.messageID,
+		r.queueID, r.reason, int64(r.tls), int64(r.verified), r.mxHost, r.size, r.subject, r.tags, r.list, string(r.document))
+}
