@@ -134,8 +134,8 @@ func parseColumns(document []byte) (columns, error) {
 		messageID:       fold(p.Message.Headers.MessageID, maxText),
 		queueID:         fold(p.QueueID, maxText),
 		reason:          fold(p.Reason, maxWord),
-		tls:             flag(p.DeliveryStatus.TLS),
-		verified:        flag(p.DeliveryStatus.Verified),
+		tls:             truth(p.DeliveryStatus.TLS),
+		verified:        truth(p.DeliveryStatus.Verified),
 		mxHost:          fold(p.DeliveryStatus.MXHost, maxDomain),
 		size:            p.Message.Size,
 		subject:         fold(p.Message.Headers.Subject, maxText),
@@ -180,7 +180,7 @@ func domainOf(address string) string {
 	return normalize(address[i+1:])
 }
 
-func flag(b *bool) int8 {
+func truth(b *bool) int8 {
 	switch {
 	case b == nil:
 		return unknown

@@ -9,12 +9,14 @@ import (
 	"tlscontrol/internal/events/journal"
 )
 
-// Sizes and times of batches. More rows in a transaction gain nothing; the time
-// is what an event waits at most when there are few.
+// Sizes and times of batches. A document waits for others until the time is over
+// or there is enough to do; after a burst or an outage batches are larger,
+// because rows that are inserted together share pages of the indexes.
 const (
-	maxBatch      = 500
-	maxBatchBytes = 4 << 20
 	gather        = 200 * time.Millisecond
+	enough        = 500 << 10 // octets, of some 500 documents
+	maxBatch      = 2000
+	maxBatchBytes = 4 << 20
 	storeTimeout  = 30 * time.Second
 )
 
@@ -24,89 +26,137 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// shipper brings documents into the database. It is one goroutine.
+// shipper brings documents into the database. It is one goroutine, and another
+// that reads ahead while the database works.
 type shipper struct {
 	*Store
 	reader  *journal.Reader // nil before there is a journal
 	pending [][]byte        // documents that came past the journal
+	ahead   chan batch      // what is being read ahead, nil if nothing is
 	away    bool            // the database was not there the last time
+}
+
+// batch is what one transaction stores.
+type batch struct {
+	rows []columnsAndDocument
+	n    int              // documents; more than rows if some are none
+	end  journal.Position // what the journal may forget then
+	past bool             // they came past the journal
 }
 
 func (s *shipper) run() {
 	defer close(s.shipperDone)
-	// A database without events has to be ready for questions too.
 	for s.step() {
 	}
+	if s.ahead != nil {
+		s.giveUp(<-s.ahead)
+	}
+	s.giveUp(batch{n: len(s.pending), past: true})
 	if s.reader != nil {
 		_ = s.reader.Close()
 	}
-	s.lost(len(s.pending), "neither the journal nor the database took them before the end")
+}
+
+// giveUp counts what is in no journal and will not be stored.
+func (s *shipper) giveUp(b batch) {
+	if b.past {
+		s.lost(b.n, "neither the journal nor the database took them before the end")
+	}
 }
 
 // step ships one batch, or waits for one. It returns false at the end.
 func (s *shipper) step() (more bool) {
-	taken := 0
+	var b batch
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked("storing events", p)
-			s.lost(taken, "a mistake in this program")
+			s.lost(b.n, "a mistake in this program")
 			more = s.pause(time.Second)
 		}
 	}()
 	if !s.reachable() {
 		return false
 	}
-	documents, past := s.next()
-	if len(documents) == 0 {
-		return s.wait(s.arrived, 0)
+	if b = s.next(); b.n == 0 {
+		return s.wait()
 	}
-	taken = len(documents)
-	done := s.ship(documents)
-	taken = 0
-	switch {
-	case done && past:
-		s.pending = s.pending[len(documents):]
-	case done:
-		if err := s.reader.Commit(); err != nil {
+	if b.n == maxBatch {
+		s.readAhead()
+	}
+	if !s.ship(b) {
+		s.giveUp(b)
+		return false
+	}
+	if !b.past {
+		if err := s.reader.Commit(b.end); err != nil {
 			s.reporter.note("the journal cannot be shortened", err.Error())
 		}
 	}
-	s.backlog()
-	if !done {
-		return false
-	}
-	if len(documents) == maxBatch {
-		return true
-	}
-	return s.wait(nil, gather)
-}
-
-// wait waits for something to arrive, or for a while. When the store is being
-// closed it does not wait, and goes on as long as something is left.
-func (s *shipper) wait(arrived <-chan struct{}, while time.Duration) bool {
-	var over <-chan time.Time
-	if while > 0 {
-		timer := time.NewTimer(while)
-		defer timer.Stop()
-		over = timer.C
-	}
-	select {
-	case <-arrived:
-	case <-over:
-	case <-s.stopShipper:
-		// The writer has ended: what has not arrived now never will.
-		select {
-		case <-arrived:
-		default:
-			return arrived == nil
-		}
-	}
+	s.gather()
 	return true
 }
 
-// next returns documents to ship, those of the journal first. past says that they
-// come past the journal.
-func (s *shipper) next() (documents [][]byte, past bool) {
+// wait waits for something to arrive. It returns false when the store is being
+// closed.
+func (s *shipper) wait() bool {
+	select {
+	case <-s.arrived:
+		return true
+	case <-s.stopShipper:
+	}
+	// The writer has ended: what has not arrived now never will.
+	select {
+	case <-s.arrived:
+		return true
+	default:
+		return false
+	}
+}
+
+// gather gives documents time to become a batch.
+func (s *shipper) gather() {
+	timer := time.NewTimer(gather)
+	defer timer.Stop()
+	for s.ahead == nil && len(s.pending) == 0 && s.backlog() < enough {
+		select {
+		case <-s.arrived:
+		case <-timer.C:
+			return
+		case <-s.stopShipper:
+			return
+		}
+	}
+}
+
+// next returns what to ship: what was read ahead, else what is there now.
+func (s *shipper) next() batch {
+	if s.ahead == nil {
+		return s.read()
+	}
+	b := <-s.ahead
+	s.ahead = nil
+	return b
+}
+
+// readAhead reads the next batch. Nobody else reads until next has it.
+func (s *shipper) readAhead() {
+	ahead := make(chan batch, 1)
+	s.ahead = ahead
+	go func() {
+		var b batch
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked("reading events", p)
+			}
+			ahead <- b
+		}()
+		b = s.read()
+	}()
+}
+
+// read takes documents out of the journal, or, if it has none, of what came past
+// it.
+func (s *shipper) read() batch {
 	if j := s.journal.Load(); j != nil && s.reader == nil {
 		s.reader = j.NewReader()
 	}
@@ -117,7 +167,7 @@ func (s *shipper) next() (documents [][]byte, past bool) {
 			s.reporter.note("the journal cannot be read", err.Error())
 		}
 		if len(documents) > 0 {
-			return documents, false
+			return s.parse(batch{n: len(documents), end: s.reader.Position()}, documents)
 		}
 	}
 	if len(s.pending) == 0 {
@@ -127,21 +177,28 @@ func (s *shipper) next() (documents [][]byte, past bool) {
 			s.pending = append(s.pending, document)
 		}
 	}
-	return s.pending[:min(len(s.pending), maxBatch)], true
+	n := min(len(s.pending), maxBatch)
+	documents := s.pending[:n]
+	s.pending = s.pending[n:]
+	return s.parse(batch{n: n, past: true}, documents)
 }
 
-// ship inserts documents. It tries until it has done it, or returns false when
-// the store is being closed.
-func (s *shipper) ship(documents [][]byte) bool {
-	rows := make([]columnsAndDocument, 0, len(documents))
+// parse makes the rows of a batch.
+func (s *shipper) parse(b batch, documents [][]byte) batch {
+	b.rows = make([]columnsAndDocument, 0, len(documents))
 	for _, d := range documents {
-		c, err := parseColumns(d)
-		if err != nil {
-			s.lost(1, "not a document")
-			continue
+		if c, err := parseColumns(d); err == nil {
+			b.rows = append(b.rows, columnsAndDocument{c, d})
 		}
-		rows = append(rows, columnsAndDocument{c, d})
 	}
+	s.lost(b.n-len(b.rows), "not a document")
+	return b
+}
+
+// ship inserts a batch. It tries until it has done it, or returns false when the
+// store is being closed.
+func (s *shipper) ship(b batch) bool {
+	rows := b.rows
 	if len(rows) == 0 {
 		return true
 	}

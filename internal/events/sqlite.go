@@ -30,7 +30,7 @@ var sqliteDialect = dialect{
 var (
 	sqlitePragmas = []string{
 		"PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL",
-		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY",
+		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY", "PRAGMA wal_autocheckpoint = 10000",
 	}
 	sqliteReaderPragmas = []string{
 		"PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY",

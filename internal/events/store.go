@@ -183,13 +183,14 @@ func (s *Store) lost(n int, cause string) {
 	}
 }
 
-// backlog tells the counter what waits.
-func (s *Store) backlog() {
+// backlog tells the counter how many octets wait, and returns it.
+func (s *Store) backlog() int64 {
 	n := int64(s.queue.size() + s.direct.size())
 	if j := s.journal.Load(); j != nil {
 		n += j.Backlog()
 	}
 	s.cfg.Counter.Backlog(n)
+	return n
 }
 
 // panicked tells of a mistake of ours, which must not end the process.

@@ -15,15 +15,15 @@ const cursorName = "cursor"
 
 // readCursor returns what the cursor file says, and the beginning of everything
 // if it is missing or damaged.
-func readCursor(dir string) position {
+func readCursor(dir string) Position {
 	text, err := os.ReadFile(filepath.Join(dir, cursorName))
 	if err != nil {
-		return position{}
+		return Position{}
 	}
-	var p position
+	var p Position
 	var end byte
 	if n, _ := fmt.Sscanf(string(text), "%x %d%c", &p.segment, &p.offset, &end); n != 3 || end != '\n' || p.offset < 0 || p.segment > 1<<62 {
-		return position{}
+		return Position{}
 	}
 	return p
 }
@@ -46,7 +46,7 @@ func (j *Journal) save() error {
 }
 
 // commit says that everything before p was taken.
-func (j *Journal) commit(p position) error {
+func (j *Journal) commit(p Position) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.segments) == 0 {

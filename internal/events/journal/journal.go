@@ -34,8 +34,8 @@ type Journal struct {
 	mu       sync.Mutex
 	segments []segment // oldest first; the last one is active if any is
 	open     bool      // the last segment is being appended to
-	taken    position
-	saved    position  // what the cursor file says
+	taken    Position
+	saved    Position  // what the cursor file says
 	savedAt  time.Time // when it was written
 }
 
@@ -45,8 +45,8 @@ type segment struct {
 	size   int64
 }
 
-// position is a place in the journal.
-type position struct {
+// Position is a place in the journal: everything before it was taken.
+type Position struct {
 	segment uint64
 	offset  int64
 }
@@ -98,7 +98,7 @@ func (j *Journal) load() error {
 	})
 	if len(j.segments) > 0 && !fits {
 		// It says nothing about these; better twice than never.
-		j.taken = position{segment: j.segments[0].number}
+		j.taken = Position{segment: j.segments[0].number}
 	}
 	j.removeTaken()
 	return nil

@@ -46,7 +46,7 @@ func take(t testing.TB, r *Reader) (documents []string, damaged int) {
 			documents = append(documents, string(d))
 		}
 	}
-	if err := r.Commit(); err != nil {
+	if err := r.Commit(r.Position()); err != nil {
 		t.Fatal(err)
 	}
 	return documents, damaged
@@ -110,7 +110,7 @@ func TestNotCommitted(t *testing.T) {
 	if got, _, err := r.Next(1, 100); len(got) != 1 || err != nil {
 		t.Fatal(got, err)
 	}
-	if err := r.Commit(); err != nil {
+	if err := r.Commit(r.Position()); err != nil {
 		t.Fatal(err)
 	}
 	if got, _, err := r.Next(1, 100); len(got) != 1 || err != nil {
@@ -358,7 +358,7 @@ func TestSideBySide(t *testing.T) {
 			}
 			i++
 		}
-		if err := r.Commit(); err != nil {
+		if err := r.Commit(r.Position()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,7 +15,7 @@ const chunk = 256 << 10
 type Reader struct {
 	j    *Journal
 	f    *os.File // of segment at.segment, nil before it is opened
-	at   position // of the first octet of rest
+	at   Position // of the first octet of rest
 	rest []byte   // was read, and holds no line that was taken
 
 	damaged  int
@@ -49,9 +49,12 @@ func (r *Reader) Next(maxDocuments, maxBytes int) (documents [][]byte, damaged i
 	return documents, damaged, err
 }
 
-// Commit says that what Next returned so far was taken, and will not be asked
-// for again. An error means that it may come again after a restart.
-func (r *Reader) Commit() error { return r.j.commit(r.at) }
+// Position is the place after what Next returned so far.
+func (r *Reader) Position() Position { return r.at }
+
+// Commit says that everything before a place was taken, and will not be asked for
+// again. An error means that it may come again after a restart.
+func (r *Reader) Commit(p Position) error { return r.j.commit(p) }
 
 // Close closes the file that is being read.
 func (r *Reader) Close() error {
@@ -123,7 +126,7 @@ func (r *Reader) fill() (more bool, err error) {
 // move goes on to the beginning of a segment.
 func (r *Reader) move(number uint64) error {
 	err := r.Close()
-	r.at, r.rest, r.skipping = position{segment: number}, nil, false
+	r.at, r.rest, r.skipping = Position{segment: number}, nil, false
 	return err
 }
 
