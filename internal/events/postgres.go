@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/lib/pq"
@@ -127,4 +128,15 @@ func (c impatient) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(b)
+}
+
+// CheckDSN returns what is wrong with a connection string. The error does not
+// quote it: there may be a password in it.
+func CheckDSN(dsn string) error {
+	_, err := pq.NewConnector(dsn)
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		return errors.New("the URL cannot be read")
+	}
+	return err
 }

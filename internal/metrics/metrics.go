@@ -51,6 +51,8 @@ type Metrics struct {
 	placeEvents      *prometheus.CounterVec
 	hostsReduced     *prometheus.GaugeVec
 	logErrors        prometheus.Counter
+	events           *prometheus.CounterVec
+	eventsBacklog    *prometheus.GaugeVec
 }
 
 // New makes the metrics and registers them. On an error, which means that a
@@ -103,6 +105,13 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 			Namespace: namespace, Subsystem: subsystem, Name: "log_errors_total",
 			Help: "Delivery-status documents that could not be written to an output.",
 		}),
+		events: counter("events_total",
+			"Events of an event store, by whether its database took them.",
+			"module", "result"),
+		eventsBacklog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "events_backlog_bytes",
+			Help: "Events that wait for the database, in the journal and in memory.",
+		}, []string{"module"}),
 	}
 	for i, c := range m.collectors() {
 		if err := reg.Register(c); err != nil {
@@ -130,6 +139,7 @@ func (m *Metrics) collectors() []prometheus.Collector {
 		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
 		m.deliverySeconds, m.handshakeSeconds, m.poolConnections,
 		m.breakersOpen, m.breakerEvents, m.placesWaiting, m.placeEvents, m.hostsReduced, m.logErrors,
+		m.events, m.eventsBacklog,
 	}
 }
 

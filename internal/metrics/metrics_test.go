@@ -117,6 +117,12 @@ func script(m *Metrics) {
 	m.Observer("other").Concluded(attempt(delivery.Temporary, nil), 60)
 	m.LogErrors(0)
 	m.LogErrors(3)
+
+	e := m.Events("events")
+	e.Stored(500)
+	e.Lost(2)
+	e.Backlog(4096)
+	e.Backlog(1024)
 }
 
 // TestExposition compares every series that is not zero, and the ones that
@@ -182,6 +188,9 @@ func TestCounts(t *testing.T) {
 		{"reduced", testutil.ToFloat64(m.hostsReduced.WithLabelValues("outbound")), 1},
 		{"reduced, event", testutil.ToFloat64(m.placeEvents.WithLabelValues("outbound", "reduced")), 1},
 		{"log errors", testutil.ToFloat64(m.logErrors), 3},
+		{"events stored", testutil.ToFloat64(m.events.WithLabelValues("events", "stored")), 500},
+		{"events lost", testutil.ToFloat64(m.events.WithLabelValues("events", "lost")), 2},
+		{"events waiting", testutil.ToFloat64(m.eventsBacklog.WithLabelValues("events")), 1024},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
@@ -196,6 +205,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	m, reg := fresh(t)
 	m.Observer("outbound")
 	m.Observer("other")
+	m.Events("events")
 	before, err := testutil.GatherAndCount(reg)
 	if err != nil {
 		t.Fatal(err)

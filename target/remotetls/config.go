@@ -22,6 +22,7 @@ import (
 	"tlscontrol/internal/route"
 	"tlscontrol/internal/smtpwire"
 	"tlscontrol/module/deliverylog"
+	"tlscontrol/module/eventstore"
 	"tlscontrol/module/tlspolicy"
 )
 
@@ -50,6 +51,7 @@ type settings struct {
 	tlsClient         *tls.Config
 	policy            *tlspolicy.Module
 	deliveryLog       *deliverylog.Module
+	eventStore        *eventstore.Module // nil: none
 	resolvers         []string
 	port              int
 	mxAuth            mxAuth
@@ -87,6 +89,7 @@ func (d *settings) directives(instName string) []directive {
 		{name: "tls_client", read: tlsClientDirective, store: &d.tlsClient, absent: constant(&tls.Config{}), global: true},
 		{name: "policy", read: tlspolicy.Directive, store: &d.policy, absent: func() (interface{}, error) { return tlspolicy.BuiltIn(), nil }},
 		{name: "delivery_log", read: deliverylog.Directive, store: &d.deliveryLog, absent: func() (interface{}, error) { return deliverylog.Default(), nil }},
+		{name: "event_store", read: eventstore.Directive, store: &d.eventStore, absent: constant[*eventstore.Module](nil)},
 		{name: "resolver", read: resolverDirective, store: &d.resolvers, absent: systemResolvers},
 		{name: "port", read: intDirective(1, 65535), store: &d.port, absent: constant(defaultPort)},
 		{name: "mx_auth", read: mxAuthDirective, store: &d.mxAuth, absent: constant(mxAuth{})},
@@ -222,9 +225,18 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 		Breakers:  health.BreakersConfig{Failures: failures, First: d.breakerMin, Max: d.breakerMax},
 		Pool:      pool.Config{PerHost: d.idlePerHost, Total: maxIdle, IdleTime: d.idleTime},
 		Memory:    d.memory(instName),
-		Observers: []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)},
+		Observers: d.observers(instName),
 		Log:       out,
 	}, nil
+}
+
+// observers are told what happened. The log is first: it makes the queue wait.
+func (d *settings) observers(instName string) []delivery.Observer {
+	all := []delivery.Observer{d.deliveryLog.Observer(), metrics.Default().Observer(instName)}
+	if d.eventStore != nil && d.eventStore.Store() != nil {
+		all = append(all, d.eventStore.Observer())
+	}
+	return all
 }
 
 // dialer connects from local_ip if there is one.

@@ -13,7 +13,7 @@ type mistake struct {
 }
 
 const (
-	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, resolver, port, mx_auth, limits, " +
+	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, event_store, resolver, port, mx_auth, limits, " +
 		"requiretls_override, relaxed_requiretls, conn_reuse_limit, conn_max_idle_count, conn_max_idle_time, connect_timeout, " +
 		"command_timeout, submission_timeout, chunking, " +
 		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time, downgrade_memory, downgrade_action, tlsrpt"
