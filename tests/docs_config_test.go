@@ -60,7 +60,7 @@ func TestDocumentedConfigurations(t *testing.T) {
 }
 
 // suggestion matches a directive that is commented out.
-var suggestion = regexp.MustCompile(`^ +# (domain|destination|domains|resolver|limits) .*$`)
+var suggestion = regexp.MustCompile(`^ +# (domain|destination|domains|resolver|limits) .*$|^ *# event_store .*$`)
 
 // uncommented takes the comment marks off the directives of an example, with
 // their blocks.
@@ -82,6 +82,7 @@ func uncommented(text string) string {
 //
 //   - /etc/maddy and /var/log/maddy become directories of the test. Certificates
 //     and keys that are named in the first are made, other files in it are empty.
+//   - Databases are away: their host is a directory without a socket.
 //   - Endpoints listen on an address of the test, on their port plus 2000.
 //   - Global directives that every configuration needs are added if missing.
 //   - Blocks that are referred to and not shown are added: see standIns.
@@ -89,7 +90,7 @@ func uncommented(text string) string {
 func startDocumented(t *testing.T, text string) {
 	t.Helper()
 	s := newServer(t)
-	text = strings.NewReplacer("/etc/maddy/", s.path("etc")+"/", "/var/log/maddy/", s.path("log")+"/").Replace(text)
+	text = strings.NewReplacer("/etc/maddy/", s.path("etc")+"/", "/var/log/maddy/", s.path("log")+"/", "host=db.example.org", "host="+s.path("run")).Replace(text)
 	var addresses []string
 	text = endpointAddress.ReplaceAllStringFunc(text, func(a string) string {
 		m := endpointAddress.FindStringSubmatch(a)
@@ -126,6 +127,7 @@ var endpointAddress = regexp.MustCompile(`\b(tcp|tls)://([0-9.]+):([0-9]+)`)
 var standIns = map[string]string{
 	"outbound_policy": "tls_policy outbound_policy {\n}",
 	"deliveries":      "delivery_log deliveries {\noutput off\n}",
+	"events":          "event_store events {\n}",
 	"outbound":        "target.remote_tls outbound {\n}",
 	"remote_queue":    "target.queue remote_queue {\ntarget dummy\n}",
 	"local_authdb":    "auth.pass_table local_authdb {\ntable static {\nentry a@example.com \"bcrypt:x\"\n}\n}",
@@ -195,7 +197,7 @@ func (c *documented) complete() {
 			c.add("%s %s", g[0], g[1])
 		}
 	}
-	for _, name := range []string{"remote_queue", "outbound", "outbound_policy", "deliveries", "local_authdb"} {
+	for _, name := range []string{"remote_queue", "outbound", "outbound_policy", "deliveries", "events", "local_authdb"} {
 		if c.refs[name] && c.kinds[name] == "" {
 			c.add("%s", standIns[name])
 		}
@@ -207,6 +209,8 @@ func (c *documented) complete() {
 			c.add("target.remote_tls user_of_%s {\npolicy &%s\n}", name, name)
 		case kind == "delivery_log":
 			c.add("target.remote_tls user_of_%s {\ndelivery_log &%s\n}", name, name)
+		case kind == "event_store":
+			c.add("target.remote_tls user_of_%s {\nevent_store &%s\n}", name, name)
 		}
 	}
 	for _, name := range c.unused() {

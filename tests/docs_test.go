@@ -99,7 +99,7 @@ func fences(t *testing.T, page, text string) (all []fence, prose string) {
 }
 
 // ours matches a line that opens a block of this project.
-var ours = regexp.MustCompile(`(?m)^\s*(target\.remote_tls|tls_policy|delivery_log|(check\.)?tls_override|http_api)\b.*\{`)
+var ours = regexp.MustCompile(`(?m)^\s*(target\.remote_tls|tls_policy|delivery_log|event_store|(check\.)?tls_override|http_api)\b.*\{`)
 
 // placeholder matches what only a description of the syntax has.
 var placeholder = regexp.MustCompile(`\b[A-Z]{3,}\b|\.\.\.`)
