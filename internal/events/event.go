@@ -92,7 +92,7 @@ type parsed struct {
 // id and timestamp; everything else may be missing. The Event does not share
 // memory with it.
 func Parse(document []byte) (Event, error) {
-	document = bytes.TrimSuffix(document, []byte("\n"))
+	document = bytes.ToValidUTF8(bytes.TrimSuffix(document, []byte("\n")), []byte("\ufffd"))
 	c, err := parseColumns(document)
 	if err != nil {
 		return Event{}, err
@@ -115,7 +115,7 @@ func parseColumns(document []byte) (columns, error) {
 	if err := json.Unmarshal(document, &p); err != nil {
 		return columns{}, err
 	}
-	if p.Event == "" || p.ID == "" || len(p.ID) > maxID || !printable(p.ID) {
+	if p.Event == "" || p.ID == "" || len(p.ID) > maxID || !visible(p.ID) {
 		return columns{}, errors.New("a document without a good event and id")
 	}
 	ts, err := micros(p.Timestamp)
@@ -210,8 +210,8 @@ func foldTag(tag string) string {
 	return strings.ReplaceAll(fold(tag, maxDomain), tagMark, "\ufffd")
 }
 
-// printable reports whether an id has nothing but visible US-ASCII in it.
-func printable(id string) bool {
+// visible reports whether an id has nothing but visible US-ASCII in it.
+func visible(id string) bool {
 	for i := range len(id) {
 		if id[i] <= ' ' || id[i] >= 0x7f {
 			return false

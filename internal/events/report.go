@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // reportEvery is the least time between two reports: what is full or away must
@@ -104,8 +106,18 @@ func (r *reporter) flush() {
 func (r *reporter) say(msg string) {
 	defer func() { _ = recover() }() // a log that panics is no reason to end
 	if r.report != nil {
-		r.report(msg)
+		r.report(printable(msg))
 	}
+}
+
+// printable keeps an error of somebody else's on one line.
+func printable(msg string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, msg)
 }
 
 // close reports what is left, and does not wait for ever.

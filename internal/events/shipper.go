@@ -15,8 +15,8 @@ import (
 const (
 	gather        = 200 * time.Millisecond
 	enough        = 500 << 10 // octets, of some 500 documents
-	maxBatch      = 2000
-	maxBatchBytes = 4 << 20
+	maxBatch      = 5000
+	maxBatchBytes = 8 << 20
 	storeTimeout  = 30 * time.Second
 )
 
@@ -223,7 +223,8 @@ func (s *shipper) oneByOne(ctx context.Context, rows *[]columnsAndDocument) erro
 		case err == nil:
 			s.cfg.Counter.Stored(int(stored))
 		case s.db.badDocument(err):
-			s.lost(1, "the database refuses them: "+err.Error())
+			s.lost(1, "the database refuses them")
+			s.reporter.note("a document that the database refuses", err.Error())
 		default:
 			return err
 		}

@@ -26,11 +26,12 @@ var sqliteDialect = dialect{
 
 // Pragmas of every connection. WAL lets readers read while somebody writes.
 // With synchronous FULL a commit is on the disk when it returns: only then may
-// the journal forget. The cache is negative KiB.
+// the journal forget. The cache is negative KiB. A checkpoint, every 160 MB, copies
+// pages of the indexes once that were written many times.
 var (
 	sqlitePragmas = []string{
 		"PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL",
-		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY", "PRAGMA wal_autocheckpoint = 10000",
+		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY", "PRAGMA wal_autocheckpoint = 40000",
 	}
 	sqliteReaderPragmas = []string{
 		"PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY",

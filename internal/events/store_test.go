@@ -267,11 +267,11 @@ func TestNoJournal(t *testing.T) {
 		cfg.Journal.Dir = filepath.Join(file, "journal")
 		w := start(t, cfg)
 		var facts []fact
-		for n := range 3 * maxBatch {
+		for n := range maxBatch + 100 {
 			facts = append(facts, fact{n: n})
 		}
 		w.put(t, facts...)
-		if got, _ := w.ask(t, Query{Limit: 1}); got != fmt.Sprint(3*maxBatch-1) {
+		if got, _ := w.ask(t, Query{Limit: 1}); got != fmt.Sprint(maxBatch+99) {
 			t.Errorf("got %s", got)
 		}
 		if err := w.Close(); err != nil {
