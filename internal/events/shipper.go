@@ -18,6 +18,7 @@ const (
 	maxBatch      = 5000
 	maxBatchBytes = 8 << 20
 	storeTimeout  = 30 * time.Second
+	lookEvery     = 10 * time.Second
 )
 
 // Time between tries while the database is away: twice as long each time.
@@ -78,6 +79,7 @@ func (s *shipper) step() (more bool) {
 		return false
 	}
 	if b = s.next(); b.n == 0 {
+		s.backlog()
 		return s.wait()
 	}
 	if b.n == maxBatch {
@@ -96,11 +98,16 @@ func (s *shipper) step() (more bool) {
 	return true
 }
 
-// wait waits for something to arrive. It returns false when the store is being
-// closed.
+// wait waits for something to arrive, and looks by itself now and then: a journal
+// that could not be read may be readable again. It returns false when the store
+// is being closed.
 func (s *shipper) wait() bool {
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
 	select {
 	case <-s.arrived:
+		return true
+	case <-timer.C:
 		return true
 	case <-s.stopShipper:
 	}
