@@ -66,8 +66,13 @@ func TestUnsolicitedReply(t *testing.T) {
 						p.say("250 2.1.0 ok", "250 2.1.5 ok", "250 2.0.0 taken", stray)
 					}
 				}
-				if p.message(nil) {
-					p.say("250 2.1.0 ok", "250 2.1.5 ok", tt.next)
+				// The envelope may come alone: the host was caught with a reply too many.
+				if p.message(func(verb string) {
+					if verb == "RCPT" {
+						p.say("250 2.1.0 ok", "250 2.1.5 ok")
+					}
+				}) {
+					p.say(tt.next)
 				}
 				p.message(nil)
 			})
