@@ -1,0 +1,170 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/mail"
+	"strings"
+
+	"github.com/emersion/go-message/textproto"
+
+	"tlscontrol/internal/policy"
+)
+
+// Bounds of a message that comes ready made.
+const (
+	maxHeader   = 256 << 10
+	maxReceived = 50 // of a loop, as maddy counts
+)
+
+// adopt takes a message that comes ready made, for the recipients that "to"
+// names. Its From must be of the domain.
+func (a *API) adopt(f *form, domain string) (*draft, error) {
+	if err := checkNames(f, []string{"to"}, "message"); err != nil {
+		return nil, err
+	}
+	d := &draft{}
+	var err error
+	if d.options, err = readOptions(f); err != nil {
+		return nil, err
+	}
+	if len(f.values["to"]) == 0 {
+		return nil, missing("to")
+	}
+	list, err := f.parseAddresses("to")
+	if err != nil {
+		return nil, err
+	}
+	if d.recipients = unique(list); len(d.recipients) == 0 {
+		return nil, missing("to")
+	}
+	switch len(f.files) {
+	case 0:
+		return nil, missing("message")
+	case 1:
+	default:
+		return nil, bad("message parameter is there more than once")
+	}
+	if err := d.split(f.files[0].data); err != nil {
+		return nil, err
+	}
+	return d, a.examine(d, domain)
+}
+
+// split makes header and body of a message.
+func (d *draft) split(text []byte) error {
+	end := headerEnd(text)
+	if end > maxHeader {
+		return bad("message parameter: the header is longer than %d octets", maxHeader)
+	}
+	r := bufio.NewReader(bytes.NewReader(text))
+	header, err := textproto.ReadHeader(r)
+	if err != nil {
+		return bad("message parameter: the header cannot be read")
+	}
+	body, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	d.header, d.body = header, body
+	return nil
+}
+
+// headerEnd is where the header ends, at an empty line or with the text.
+func headerEnd(text []byte) int {
+	for at := 0; ; {
+		line := bytes.IndexByte(text[at:], '\n')
+		if line < 0 {
+			return len(text)
+		}
+		if len(bytes.TrimRight(text[at:at+line], "\r")) == 0 {
+			return at + line
+		}
+		at += line + 1
+	}
+}
+
+// examine looks at the header of a message that came ready made, takes out what
+// must not leave, and adds what is missing.
+func (a *API) examine(d *draft, domain string) error {
+	if err := controls(d.header); err != nil {
+		return err
+	}
+	if len(d.header.Values("From")) > 1 {
+		return bad("message parameter: the header has more than one From")
+	}
+	var list []address
+	if v := d.header.Get("From"); v != "" {
+		from, err := mail.ParseAddressList(v)
+		if err != nil {
+			return badAddress("from")
+		}
+		for _, one := range from {
+			parsed, ok := parseAddress(one)
+			if !ok {
+				return badAddress("from")
+			}
+			list = append(list, parsed)
+		}
+	}
+	var err error
+	if d.from, err = sender(list, domain); err != nil {
+		return err
+	}
+	if id := strings.TrimSpace(d.header.Get("Message-Id")); id != "" && !messageID(id) || len(d.header.Values("Message-Id")) > 1 {
+		return bad("message parameter: the Message-ID is malformed")
+	}
+	if len(d.header.Values("Received")) > maxReceived {
+		return bad("message parameter: more than %d Received fields, which looks like a loop", maxReceived)
+	}
+	if err := a.takeOverride(d); err != nil {
+		return err
+	}
+	for _, name := range []string{"Bcc", "Return-Path", policy.StampField} {
+		d.header.Del(name)
+	}
+	complete(&d.header, domain)
+	return nil
+}
+
+// controls refuses control characters in the header.
+func controls(h textproto.Header) error {
+	for fields := h.Fields(); fields.Next(); {
+		if !fieldName(fields.Key()) || strings.ContainsFunc(fields.Value(), func(c rune) bool { return c != '\r' && c != '\n' && control(c) }) {
+			return bad("message parameter: the header has a control character in it")
+		}
+	}
+	return nil
+}
+
+// takeOverride moves what the header asks for into the options. The two may not
+// contradict each other.
+func (a *API) takeOverride(d *draft) error {
+	fields := a.Mail.OverrideFields()
+	asked, err := fields.Read(d.header.Values)
+	if err != nil {
+		return bad("message parameter: %s", err.Error())
+	}
+	o := &d.options.override
+	for _, pair := range []struct {
+		name  string
+		said  policy.Switch
+		taken *policy.Switch
+	}{
+		{"o:require-tls", asked.RequireTLS, &o.RequireTLS},
+		{"o:skip-verification", asked.SkipVerification, &o.SkipVerification},
+	} {
+		switch {
+		case pair.said == policy.Unset || pair.said == *pair.taken:
+		case *pair.taken == policy.Unset:
+			*pair.taken = pair.said
+		default:
+			return bad("%s parameter contradicts the header of the message", pair.name)
+		}
+	}
+	for _, name := range fields.Names() {
+		d.header.Del(name)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package api
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"tlscontrol/internal/policy"
+)
+
+// maxSecret bounds what may be a key. Those of apikey have 73 octets.
+const maxSecret = 256
+
+// denied is how Mailgun refuses a key: with JSON, and for messages with a word.
+func denied(rt *route) *Error {
+	if strings.Contains(rt.path, "/messages") {
+		return &Error{Status: http.StatusUnauthorized, Text: "Forbidden", bare: true}
+	}
+	return &Error{Status: http.StatusUnauthorized, Text: "Invalid private key"}
+}
+
+// secret returns the key that a request brings: the password of the user "api"
+// (Basic, RFC 7617), or the token (Bearer, RFC 6750).
+func secret(r *http.Request) (string, bool) {
+	if user, password, ok := r.BasicAuth(); ok {
+		return password, user == "api" && password != ""
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+// authenticate returns who is calling. A key that is not for the route is
+// refused like one that does not exist.
+func (a *API) authenticate(r *http.Request, rt *route) (Key, error) {
+	from := remote(r)
+	if wait := a.guesses.wait(from); wait > 0 {
+		return Key{}, tooMany("Too many requests with wrong keys", wait)
+	}
+	word, ok := secret(r)
+	if ok && len(word) <= maxSecret {
+		key, found, err := a.Keys.Authenticate(r.Context(), word)
+		if err != nil {
+			a.Log("keys cannot be looked up", "reason", err.Error())
+			return Key{}, unavailable("Keys cannot be looked up now, try again later")
+		}
+		if found && (rt.access == senders || key.Domain == "") {
+			return key, nil
+		}
+		if found { // no guess
+			a.Log("key refused", "key", key.ID, "src_ip", from.String(), "path", policy.Quote(r.URL.Path))
+			return Key{}, denied(rt)
+		}
+	}
+	a.guesses.wrong(from)
+	a.Log("authentication failed", "src_ip", from.String())
+	return Key{}, denied(rt)
+}
+
+// admit returns the normalised domain of the path. A key of one domain does not
+// learn which others there are.
+func (a *API) admit(key Key, rt *route, name string) (string, error) {
+	domain, err := policy.ParseDomain(name)
+	if key.Domain != "" && (err != nil || key.Domain != domain) {
+		return "", denied(rt)
+	}
+	if err != nil || !a.knows(domain) {
+		return "", domainNotFound(name)
+	}
+	return domain, nil
+}
+
+// knows reports whether the API is for a normalised domain.
+func (a *API) knows(domain string) bool {
+	if len(a.sending) == 0 {
+		return true
+	}
+	for _, known := range a.sending {
+		if below, ok := strings.CutPrefix(known, "*"); ok && strings.HasSuffix(domain, below) || known == domain {
+			return true
+		}
+	}
+	return false
+}
+
+// parsePattern returns a domain or *.domain in its normal form.
+func parsePattern(s string) (string, error) {
+	name, wildcard := strings.CutPrefix(s, "*.")
+	normal, err := policy.ParseDomain(name)
+	if err != nil {
+		return "", err
+	}
+	if wildcard {
+		return "*." + normal, nil
+	}
+	return normal, nil
+}
+
+// Who tries keys may try so many at once, and then one in so long.
+const (
+	guessBurst = 20
+	guessEvery = 3 * time.Second
+	maxGuesses = 4096 // addresses that are remembered
+)
+
+// guesses holds back addresses that send wrong keys. Not that one could be
+// guessed: a question to the table has its price.
+type guesses struct {
+	from *lru.Cache[netip.Prefix, *rate.Limiter]
+}
+
+func newGuesses() *guesses {
+	c, err := lru.New[netip.Prefix, *rate.Limiter](maxGuesses)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &guesses{c}
+}
+
+// wait is how long the address has to wait before it may be asked for its key.
+func (g *guesses) wait(from netip.Addr) time.Duration {
+	l, ok := g.from.Get(network(from))
+	if !ok || l.Tokens() >= 1 {
+		return 0
+	}
+	return time.Duration((1 - l.Tokens()) * float64(guessEvery))
+}
+
+// wrong remembers that the address sent a wrong key. Those of this machine are
+// proxies, before which everybody stands: they are not held back.
+func (g *guesses) wrong(from netip.Addr) {
+	if from.IsLoopback() || !from.IsValid() {
+		return
+	}
+	fresh := rate.NewLimiter(rate.Every(guessEvery), guessBurst)
+	l, ok, _ := g.from.PeekOrAdd(network(from), fresh)
+	if !ok {
+		l = fresh
+	}
+	l.Allow()
+}
+
+// network is whom an address is counted for: IPv6 hands out /64 and more.
+func network(from netip.Addr) netip.Prefix {
+	bits := from.BitLen()
+	if from.Is6() {
+		bits = 64
+	}
+	p, _ := from.Prefix(bits) // the zero prefix for none
+	return p
+}
+
+// remote is the address of the client; the zero address on a Unix socket.
+func remote(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, _ := netip.ParseAddr(host)
+	return addr.Unmap().WithZone("")
+}

@@ -1,0 +1,265 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"mime"
+	"path"
+	"strings"
+
+	"github.com/emersion/go-message"
+)
+
+// known are the fields of a message besides those with a prefix.
+var known = []string{"from", "to", "cc", "bcc", "subject", "text", "html", "amp-html"}
+
+// checkNames refuses what nobody would act on.
+func checkNames(f *form, known []string, files ...string) error {
+	for _, name := range f.names {
+		switch {
+		case contains(known, name) || strings.HasPrefix(name, "o:"): // options are looked at by name
+		case len(known) > 1 && (strings.HasPrefix(name, "h:") || strings.HasPrefix(name, "v:")):
+		default:
+			return unsupported(name)
+		}
+	}
+	for _, file := range f.files {
+		if !contains(files, file.field) {
+			return unsupported(file.field)
+		}
+	}
+	return nil
+}
+
+// compose makes a message of from, to, subject, text and so on.
+func (a *API) compose(f *form, domain string) (*draft, error) {
+	if err := checkNames(f, known, "attachment", "inline"); err != nil {
+		return nil, err
+	}
+	d := &draft{}
+	var err error
+	if d.options, err = readOptions(f); err != nil {
+		return nil, err
+	}
+	var h message.Header
+	if err := d.address(&h, f, domain); err != nil {
+		return nil, err
+	}
+	subject, ok, err := f.one("subject")
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		encoded := mime.QEncoding.Encode("utf-8", subject)
+		if longWord(encoded) {
+			return nil, bad("subject parameter is too long for a header field")
+		}
+		h.Set("Subject", encoded)
+	}
+	if err := a.addFields(&h, f); err != nil {
+		return nil, err
+	}
+	root, err := content(f, asciiDomain(domain))
+	if err != nil {
+		return nil, err
+	}
+	complete(&h.Header, domain)
+	return d, d.write(h, root)
+}
+
+// address reads who sends and who gets the message.
+func (d *draft) address(h *message.Header, f *form, domain string) error {
+	if len(f.values["from"]) == 0 {
+		return missing("from")
+	}
+	list, err := f.parseAddresses("from")
+	if err != nil {
+		return err
+	}
+	if d.from, err = sender(list, domain); err != nil {
+		return err
+	}
+	h.Set("From", d.from.String())
+	if len(f.values["to"]) == 0 {
+		return missing("to")
+	}
+	for _, name := range []string{"to", "cc", "bcc"} {
+		list, err := f.parseAddresses(name)
+		if err != nil {
+			return err
+		}
+		d.recipients = append(d.recipients, list...)
+		if name == "bcc" || len(list) == 0 {
+			continue
+		}
+		words := make([]string, len(list))
+		for i, a := range list {
+			words[i] = a.String()
+		}
+		h.Set(map[string]string{"to": "To", "cc": "Cc"}[name], strings.Join(words, ", "))
+	}
+	d.recipients = unique(d.recipients)
+	if len(d.recipients) > maxRecipients {
+		return tooManyRecipients()
+	}
+	return nil
+}
+
+// part is a node of the tree of MIME parts.
+type part struct {
+	header message.Header
+	data   []byte
+	parts  []part
+}
+
+// textPart is a text in UTF-8.
+func textPart(kind, text string) part {
+	var p part
+	p.header.SetContentType(kind, map[string]string{"charset": "utf-8"})
+	p.header.Set("Content-Transfer-Encoding", "quoted-printable")
+	p.data = []byte(text)
+	return p
+}
+
+// multi puts parts into a multipart of a kind, unless it is one alone.
+func multi(kind string, parts []part) part {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	p := part{parts: parts}
+	p.header.SetContentType("multipart/"+kind, map[string]string{})
+	return p
+}
+
+// content makes the tree:
+//
+//	mixed(alternative(text, amp, related(html, inline...)), attachment...)
+//
+// without the multiparts that would have one part (RFC 2046, section 5.1, and
+// RFC 2387). The last alternative is the richest.
+func content(f *form, domain string) (part, error) {
+	var alternatives []part
+	html := -1
+	for _, t := range []struct{ name, kind string }{
+		{"text", "text/plain"}, {"amp-html", "text/x-amp-html"}, {"html", "text/html"},
+	} {
+		text, ok, err := f.one(t.name)
+		if err != nil {
+			return part{}, err
+		}
+		if !ok {
+			continue
+		}
+		if t.name == "html" {
+			html = len(alternatives)
+		}
+		alternatives = append(alternatives, textPart(t.kind, text))
+	}
+	if len(alternatives) == 0 {
+		return part{}, bad("Need at least one of 'text', 'html' or 'amp-html' parameters specified")
+	}
+	var inline, attached []part
+	for i := range f.files {
+		p, err := filePart(&f.files[i])
+		if err != nil {
+			return part{}, err
+		}
+		if f.files[i].field == "inline" {
+			inline = append(inline, p)
+		} else {
+			attached = append(attached, p)
+		}
+	}
+	switch {
+	case html >= 0 && len(inline) > 0:
+		related := multi("related", append([]part{alternatives[html]}, inline...))
+		related.header.SetContentType("multipart/related", map[string]string{"type": "text/html"})
+		alternatives[html] = related
+	default: // there is no HTML that could show them
+		attached = append(inline, attached...)
+	}
+	return multi("mixed", append([]part{multi("alternative", alternatives)}, attached...)), nil
+}
+
+// maxFileName bounds the name of an attachment.
+const maxFileName = 255
+
+// filePart is an attachment, or with a Content-ID what HTML refers to as
+// cid:name.
+func filePart(f *file) (part, error) {
+	name := path.Base(strings.ReplaceAll(f.name, `\`, "/"))
+	if f.name == "" || name == "/" || name == "." || name == ".." {
+		name = f.field
+	}
+	if len(name) > maxFileName || strings.ContainsFunc(name, control) || name != strings.ToValidUTF8(name, "") {
+		return part{}, bad("%s parameter: the file name %s is not allowed", f.field, shown(name))
+	}
+	kind, params, err := mime.ParseMediaType(f.contentType)
+	if err != nil || strings.HasPrefix(kind, "multipart/") || strings.HasPrefix(kind, "message/") || len(f.contentType) > maxFileName {
+		// Composite types may not be in base64 (RFC 2046, section 5.2.1).
+		kind, params = "application/octet-stream", map[string]string{}
+	}
+	if charset := strings.ToLower(params["charset"]); charset != "" && charset != "utf-8" && charset != "us-ascii" {
+		kind, params = "application/octet-stream", map[string]string{} // the writer knows no others
+	}
+	typed := mime.FormatMediaType(kind, params)
+	disposition := mime.FormatMediaType(f.field, map[string]string{"filename": name})
+	if typed == "" || disposition == "" || strings.ContainsFunc(typed+disposition, control) {
+		return part{}, bad("%s parameter: the file name %s is not allowed", f.field, shown(name))
+	}
+	var p part
+	p.header.Set("Content-Type", typed)
+	p.header.Set("Content-Disposition", disposition)
+	p.header.Set("Content-Transfer-Encoding", "base64")
+	if f.field == "inline" {
+		if !contentID(name) {
+			return part{}, bad("inline parameter: the file name %s cannot be a Content-ID", shown(name))
+		}
+		p.header.Set("Content-Id", "<"+name+">")
+	}
+	p.data = f.data
+	return p, nil
+}
+
+// contentID reports whether a file name can stand in angle brackets.
+func contentID(name string) bool {
+	return !strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '<' || c == '>' })
+}
+
+// write makes header and body of the fields and the tree.
+func (d *draft) write(h message.Header, root part) error {
+	for fields := root.header.Fields(); fields.Next(); {
+		h.Set(fields.Key(), fields.Value())
+	}
+	if h.Get("Content-Transfer-Encoding") == "" && len(root.parts) == 0 {
+		return fmt.Errorf("a part without an encoding")
+	}
+	h.Set("Mime-Version", "1.0")
+	var b bytes.Buffer
+	w, err := message.CreateWriter(&b, h)
+	if err != nil {
+		return err
+	}
+	if err := root.writeTo(w); err != nil {
+		return err
+	}
+	return d.split(b.Bytes())
+}
+
+func (p *part) writeTo(w *message.Writer) error {
+	for i := range p.parts {
+		child, err := w.CreatePart(p.parts[i].header)
+		if err != nil {
+			return err
+		}
+		if err := p.parts[i].writeTo(child); err != nil {
+			return err
+		}
+	}
+	if len(p.parts) == 0 {
+		if _, err := w.Write(p.data); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}

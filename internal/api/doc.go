@@ -1,0 +1,25 @@
+// Package api is the HTTP API: it takes messages, shows and changes the TLS
+// settings of sending domains, and answers questions about events. Paths, forms
+// and answers are those that Mailgun documents and its client libraries use, so
+// that they work after a change of the base URL.
+//
+// A request takes this way:
+//
+//  1. guard (guard.go) bounds how many are served at a time and recovers panics.
+//  2. router (router.go) finds the route by method and path.
+//  3. authenticate (auth.go) asks Keys who is calling, and holds back addresses
+//     that try keys; admit refuses what a key is not for. Nothing of the body has
+//     been read up to here.
+//  4. pace (limits.go) holds back keys that ask too often.
+//  5. The handler reads the form (form.go) within its limits and does its work:
+//     messages.go and mime.go, connection.go, domains.go, events.go.
+//
+// Who knows the answers is not here: Mail, Domains, Keys and Events are
+// interfaces. module/httpapi implements them with maddy's parts.
+//
+// Rules kept here whatever comes in: a parameter that is not understood is
+// refused by name and never ignored, except the one that every client may send
+// to have its JSON indented; what is refused is refused whole; nothing of a
+// request gets into a header without having been looked at for line breaks; no
+// answer and no log line holds a key.
+package api

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"tlscontrol/internal/policy"
+)
+
+// Error is an answer that is not a success. Its text may be shown to the client.
+type Error struct {
+	Status     int
+	Text       string
+	RetryAfter int  // seconds; 0 if there is no point in it
+	bare       bool // the text alone, not JSON
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// bad is the client's mistake.
+func bad(format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Text: fmt.Sprintf(format, args...)}
+}
+
+// missing is a parameter that has to be there, in Mailgun's words.
+func missing(name string) *Error { return bad("%s parameter is missing", name) }
+
+// unavailable is for failures that pass.
+func unavailable(text string) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Text: text, RetryAfter: 10}
+}
+
+func notFound() *Error { return &Error{Status: http.StatusNotFound, Text: "Not found"} }
+
+// domainNotFound is in Mailgun's words. The name is the client's.
+func domainNotFound(name string) *Error {
+	return &Error{Status: http.StatusNotFound, Text: "Domain not found: " + shown(name)}
+}
+
+// shown is foreign text as it may be shown: as it is if that is harmless, else
+// quoted, escaped and cut.
+func shown(s string) string {
+	if q := policy.Quote(s); s == "" || q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+// answer writes a value as JSON.
+func answer(w http.ResponseWriter, r *http.Request, status int, value any) {
+	var body []byte
+	var err error
+	if pretty(r) {
+		body, err = json.MarshalIndent(value, "", "  ")
+	} else {
+		body, err = json.Marshal(value)
+	}
+	if err != nil { // a document of the store that is no JSON
+		status, body = http.StatusInternalServerError, []byte(`{"message":"Internal server error"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client is gone
+}
+
+// pretty reports whether the client wants JSON that people can read.
+func pretty(r *http.Request) bool {
+	switch r.URL.Query().Get("pretty") {
+	case "yes", "true":
+		return true
+	}
+	return false
+}
+
+// errorAnswer is the body of an error.
+type errorAnswer struct {
+	Message string `json:"message"`
+}
+
+// fail answers with an error. What is not an *Error is nobody's business but the
+// operator's.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		if r.Context().Err() != nil {
+			return // nobody listens
+		}
+		a.Log("request failed", "path", policy.Quote(r.URL.Path), "reason", err.Error())
+		e = &Error{Status: http.StatusInternalServerError, Text: "Internal server error"}
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="API", charset="UTF-8"`)
+	}
+	if e.bare {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(e.Status)
+		_, _ = w.Write([]byte(e.Text))
+		return
+	}
+	answer(w, r, e.Status, errorAnswer{e.Text})
+}

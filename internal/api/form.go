@@ -1,0 +1,180 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of a form.
+const (
+	maxFields    = 2000 // 1000 recipients, one each, and the rest
+	maxFieldName = 256
+	maxValue     = 16 << 10 // of what is not a text or a file
+)
+
+// form is what a client has sent.
+type form struct {
+	names  []string // in the order in which they came first
+	values map[string][]string
+	files  []file
+}
+
+// file is a part of a multipart form with a file name.
+type file struct {
+	field, name, contentType string
+	data                     []byte
+}
+
+// texts are the fields that may have any length and line breaks.
+var texts = []string{"text", "html", "amp-html", "message"}
+
+// fileFields are the fields that hold files.
+var fileFields = []string{"attachment", "inline", "message"}
+
+// readForm reads the body, multipart or urlencoded, of limit octets at most.
+// Parameters in the URL are refused: they would be in the logs of every proxy.
+func readForm(w http.ResponseWriter, r *http.Request, limit int64) (*form, error) {
+	for name := range r.URL.Query() {
+		if name != "pretty" {
+			return nil, bad("%s parameter is in the URL, expected in the body", shown(name))
+		}
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, &Error{Status: http.StatusUnsupportedMediaType, Text: "Content-Encoding is not supported"}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	f := &form{values: make(map[string][]string)}
+	switch {
+	case err == nil && kind == "multipart/form-data" && params["boundary"] != "":
+		err = f.readMultipart(multipart.NewReader(r.Body, params["boundary"]))
+	case err == nil && kind == "application/x-www-form-urlencoded":
+		err = f.readEncoded(r.Body)
+	case r.Header.Get("Content-Type") == "" && r.ContentLength == 0:
+		return f, nil
+	default:
+		return nil, &Error{Status: http.StatusUnsupportedMediaType,
+			Text: "Content-Type is not supported, expected multipart/form-data or application/x-www-form-urlencoded"}
+	}
+	var own *Error
+	if err != nil && !errors.As(err, &own) {
+		err = unreadable(err, limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *form) readEncoded(body io.Reader) error {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	// Counted before anything is made of it: a megabyte of & is a million fields.
+	if bytes.Count(text, []byte("&")) >= maxFields {
+		return tooManyFields()
+	}
+	for _, pair := range strings.Split(string(text), "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		if name, err = url.QueryUnescape(name); err != nil {
+			return bad("The form is malformed: expected %%XX after a percent sign")
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return bad("The form is malformed: expected %%XX after a percent sign")
+		}
+		if err := f.add(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *form) readMultipart(body *multipart.Reader) error {
+	for n := 0; ; n++ {
+		part, err := body.NextPart()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n >= maxFields {
+			return tooManyFields()
+		}
+		switch strings.ToLower(part.Header.Get("Content-Transfer-Encoding")) {
+		case "", "7bit", "8bit", "binary":
+		default: // quoted-printable has been undone
+			return bad("A part of the form has a Content-Transfer-Encoding, which forms have not (RFC 7578, section 4.7)")
+		}
+		data, err := io.ReadAll(part)
+		if err != nil {
+			return err
+		}
+		name := part.FormName()
+		if slices.Contains(fileFields, name) {
+			f.files = append(f.files, file{name, part.FileName(), part.Header.Get("Content-Type"), data})
+			continue
+		}
+		if err := f.add(name, string(data)); err != nil {
+			return err
+		}
+	}
+}
+
+func tooManyFields() *Error { return bad("The form has more than %d fields", maxFields) }
+
+// add enters a value, looking at it as closely as any may be.
+func (f *form) add(name, value string) error {
+	if name == "" || len(name) > maxFieldName || !utf8.ValidString(name) {
+		return bad("The form has a field without a good name: %s", shown(name))
+	}
+	if !utf8.ValidString(value) || strings.Contains(value, "\x00") {
+		return bad("%s parameter is not valid UTF-8", shown(name))
+	}
+	if slices.Contains(fileFields, name) {
+		f.files = append(f.files, file{field: name, data: []byte(value)})
+		return nil
+	}
+	if !slices.Contains(texts, name) {
+		if len(value) > maxValue {
+			return bad("%s parameter is longer than %d octets", shown(name), maxValue)
+		}
+		if strings.ContainsFunc(value, control) {
+			return bad("%s parameter has a line break or another control character in it", shown(name))
+		}
+	}
+	if _, ok := f.values[name]; !ok {
+		f.names = append(f.names, name)
+	}
+	f.values[name] = append(f.values[name], value)
+	return nil
+}
+
+// control reports characters that have no business in a header field. U+2028 and
+// U+2029 are line breaks to some.
+func control(c rune) bool {
+	return c < ' ' && c != '\t' || c == 0x7f || 0x80 <= c && c < 0xa0 || c == 0x2028 || c == 0x2029
+}
+
+// one returns the value of a field that may be there once.
+func (f *form) one(name string) (string, bool, error) {
+	switch v := f.values[name]; len(v) {
+	case 0:
+		return "", false, nil
+	case 1:
+		return v[0], true, nil
+	}
+	return "", false, bad("%s parameter is there more than once", shown(name))
+}

@@ -1,0 +1,148 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"tlscontrol/internal/policy"
+)
+
+// Bounds of a request.
+const (
+	maxPath      = 16 << 10
+	maxForm      = 64 << 10 // body of a form without a message
+	formOverhead = 1 << 20  // what a form may have besides the message
+	// maxMemory is how much of bodies is held in memory at a time.
+	maxMemory = 128 << 20
+	// maxPaced is how many keys are paced at a time.
+	maxPaced = 65536
+)
+
+// Deadlines of a request, from when its handler starts to read.
+const (
+	formPatience    = 30 * time.Second
+	messagePatience = 5 * time.Minute // 25 MiB at 100 kB/s
+	answerPatience  = time.Minute
+	placePatience   = 10 * time.Second // for memory
+)
+
+// Limits of a http.Server that serves an API. Handlers that need longer say so.
+const (
+	HeaderTimeout  = 10 * time.Second
+	ReadTimeout    = formPatience
+	WriteTimeout   = formPatience + answerPatience
+	IdleTimeout    = 2 * time.Minute
+	MaxHeaderBytes = 32 << 10
+)
+
+// guard serves a request if there is a place, and answers for it when it fails
+// or panics.
+func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) {
+	select {
+	case a.places <- struct{}{}:
+		defer func() { <-a.places }()
+	default:
+		a.fail(w, r, unavailable("Too many requests at a time, try again later"))
+		return
+	}
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p) // net/http wants it
+		}
+		a.Log("panic in a request", "path", policy.Quote(r.URL.Path), "reason", fmt.Sprint(p), "stack", string(debug.Stack()))
+		a.fail(w, r, errors.New("panic"))
+	}()
+	if err := serve(); err != nil {
+		a.fail(w, r, err)
+	}
+}
+
+// hold takes memory for the body of a request, waiting for it if need be. It
+// returns how to give it back.
+func (a *API) hold(r *http.Request, limit int64) (release func(), err error) {
+	size := r.ContentLength
+	if size > limit {
+		return nil, tooLarge(limit)
+	}
+	if size < 0 {
+		size = limit
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), placePatience)
+	defer cancel()
+	if err := a.memory.Acquire(ctx, size); err != nil {
+		return nil, unavailable("Too many messages at a time, try again later")
+	}
+	return func() { a.memory.Release(size) }, nil
+}
+
+func tooLarge(limit int64) *Error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("Message is too large, expected at most %d octets", limit)}
+}
+
+// patience sets how long the client may take to send the body, and to take the
+// answer.
+func patience(w http.ResponseWriter, d time.Duration) {
+	control := http.NewResponseController(w)
+	// A writer that has no deadlines is one of a test.
+	_ = control.SetReadDeadline(time.Now().Add(d))
+	_ = control.SetWriteDeadline(time.Now().Add(d + answerPatience))
+}
+
+// unreadable is why a body could not be read.
+func unreadable(err error, limit int64) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return tooLarge(limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &Error{Status: http.StatusRequestTimeout, Text: "The request took too long to arrive"}
+	}
+	return bad("The request body cannot be read: it is cut off or malformed")
+}
+
+// pacer holds back keys that ask too often.
+type pacer struct {
+	limit rate.Limit
+	keys  *lru.Cache[string, *rate.Limiter]
+}
+
+func newPacer(perSecond float64) *pacer {
+	c, err := lru.New[string, *rate.Limiter](maxPaced)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &pacer{rate.Limit(perSecond), c}
+}
+
+// take counts a request of a key.
+func (p *pacer) take(id string) error {
+	fresh := rate.NewLimiter(p.limit, max(1, int(math.Ceil(float64(p.limit)))))
+	l, ok, _ := p.keys.PeekOrAdd(id, fresh)
+	if ok {
+		p.keys.Get(id) // it is in use
+	} else {
+		l = fresh
+	}
+	if l.Allow() {
+		return nil
+	}
+	return tooMany("Too many requests with this key", time.Duration((1-l.Tokens())/float64(p.limit)*float64(time.Second)))
+}
+
+// tooMany is for clients that have to wait.
+func tooMany(text string, wait time.Duration) *Error {
+	return &Error{Status: http.StatusTooManyRequests, Text: text, RetryAfter: max(1, int(math.Ceil(wait.Seconds())))}
+}

@@ -1,0 +1,217 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNoSuchPath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"/", "/v3", "/v3/", "/v3/example.com", "/v3//messages", "/v3/example.com/messages/", "/v3/../healthz", "/./healthz",
+		"/healthz/", "/ui/", "/%2fhealthz", "/v3/example.com/templates", "/" + strings.Repeat("x", maxPath)} {
+		for _, key := range []string{"", fullKey} {
+			w.want(w.do(request{method: "GET", path: path, key: key}), 404, "Not found")
+		}
+	}
+	w.want(w.do(request{method: "DELETE", path: "/v3/domains/example.com", key: fullKey}), 405, "Method not allowed, expected GET")
+	w.want(w.do(request{method: "DELETE", path: "/v4/domains/example.com", key: fullKey}), 405, "Method not allowed, expected GET or PUT")
+	w.want(w.do(request{method: "GET", path: "/v3/example.com/messages", key: fullKey}), 405, "Method not allowed, expected POST")
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	var broken error
+	w := newWorld(t, func(c *Config) {
+		c.Ready = map[string]func(context.Context) error{"events": func(context.Context) error { return broken }}
+	})
+	for _, want := range []string{`{"status":"ok"}`, `{"status":"ok","checks":{"events":"ok"}}`} {
+		path := "/healthz"
+		if strings.Contains(want, "checks") {
+			path = "/readyz"
+		}
+		if got := w.do(request{method: "GET", path: path}); got.status != 200 || got.body != want+"\n" {
+			t.Errorf("got %d %s", got.status, got.body)
+		}
+	}
+	broken = errors.New("dsn=secret")
+	if got := w.do(request{method: "GET", path: "/readyz"}); got.status != 503 || got.body != `{"status":"failed","checks":{"events":"failed"}}`+"\n" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+func TestUI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) {
+		c.UI = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page "+r.URL.Path) })
+	})
+	for path, want := range map[string]string{"/ui": "page /ui", "/ui/": "page /ui/", "/ui/a/b": "page /ui/a/b", "/uix": `{"message":"Not found"}` + "\n"} {
+		if got := w.do(request{method: "GET", path: path}); got.body != want {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.Rate = 0.001 })
+	ask := func(key string) reply {
+		return w.do(request{method: "POST", path: messagesPath, key: key, form: letter()})
+	}
+	w.want(ask(fullKey), 200, "")
+	got := ask(fullKey)
+	w.want(got, 429, "Too many requests with this key")
+	if got.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	w.want(ask(domainKey), 200, "") // each has its own pace
+	w.want(w.do(request{method: "GET", path: "/healthz"}), 200, "ok")
+}
+
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	inside, leave := make(chan bool), make(chan bool)
+	w := newWorld(t, func(c *Config) {
+		c.MaxRequests = 1
+		c.UI = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inside <- true; <-leave })
+	})
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		w.do(request{method: "GET", path: "/ui/"})
+	}()
+	<-inside
+	got := w.do(request{method: "GET", path: "/healthz"})
+	w.want(got, 503, "Too many requests at a time, try again later")
+	leave <- true
+	<-done
+	for w.do(request{method: "GET", path: "/healthz"}).status != 200 { // the place is given back behind the answer
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.want(w.do(request{method: "GET", path: "/v3/domains", key: "panic"}), 500, "Internal server error")
+	w.want(w.do(request{method: "GET", path: "/healthz"}), 200, "ok")
+}
+
+// Who has no key cannot make the API read a body.
+func TestBodyIsNotReadBeforeTheKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, tt := range []struct {
+		key  string
+		size int
+		want string
+	}{
+		{"wrong", 1 << 40, "401 Unauthorized"},
+		{domainKey, 1 << 40, "413 Request Entity Too Large"},
+		{domainKey, 5, "100 Continue"},
+	} {
+		c, err := net.Dial("tcp", w.srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(hang))
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
+			"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", messagesPath, tt.key, tt.size)
+		line, err := bufio.NewReader(c).ReadString('\n')
+		c.Close()
+		if err != nil || !strings.Contains(line, tt.want) {
+			t.Errorf("%s, %d octets: %q, %v", tt.key, tt.size, line, err)
+		}
+	}
+}
+
+// A body that does not come is not waited for for ever.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := httptest.NewRequest("POST", messagesPath, io.MultiReader(strings.NewReader("from=a"), iotestErr{}))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("api", domainKey)
+	got := httptest.NewRecorder()
+	w.api.ServeHTTP(got, r)
+	w.want(reply{status: got.Code, body: got.Body.String()}, 408, "The request took too long to arrive")
+}
+
+type iotestErr struct{}
+
+func (iotestErr) Read([]byte) (int, error) { return 0, &net.OpError{Op: "read", Err: timeout{}} }
+
+// timeout is what a connection says behind its deadline.
+type timeout struct{}
+
+func (timeout) Error() string        { return "i/o timeout" }
+func (timeout) Is(target error) bool { return target.Error() == "i/o timeout" }
+
+// Bodies are held in memory one after the other if there are too many.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+	r.ContentLength = maxMemory - 1
+	release, err := w.api.hold(r, maxMemory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := w.api.hold(r, maxMemory); err == nil {
+		t.Error("there was memory for two")
+	}
+	release()
+	if release, err := w.api.hold(httptest.NewRequest("POST", "/", nil), 1); err != nil {
+		t.Error(err)
+	} else {
+		release()
+	}
+}
+
+// Forms may be anything.
+func FuzzForm(f *testing.F) {
+	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"to\"\r\n\r\na@example.net\r\n--x--\r\n")
+	f.Add("application/x-www-form-urlencoded", "from=a@example.com&to=b%40example.net&text=x&h:X-A=1&v:b=2&o:tag=t")
+	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=attachment; filename=\"a\"\r\nContent-Type: message/rfc822\r\n\r\n\r\n--x--")
+	w := &world{}
+	api, err := New(Config{Keys: w, Mail: w, Domains: domainsOf{w}, Events: eventsOf{w}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		r := httptest.NewRequest("POST", messagesPath, strings.NewReader(body))
+		r.Header.Set("Content-Type", kind)
+		f, err := readForm(httptest.NewRecorder(), r, maxForm)
+		if err != nil {
+			return
+		}
+		for _, make := range []func(*form, string) (*draft, error){api.compose, api.adopt} {
+			d, err := make(f, "example.com")
+			if err != nil {
+				if strings.ContainsFunc(err.Error(), control) {
+					t.Errorf("error %q", err)
+				}
+				continue
+			}
+			if d.header.Get("TLS-Override") != "" || d.from.domain != "example.com" || len(d.recipients) == 0 || !messageID(d.header.Get("Message-Id")) {
+				t.Errorf("made %+v", d)
+			}
+			for _, to := range d.recipients {
+				if strings.ContainsAny(to.wire, "\r\n<>\x00") && !strings.HasPrefix(to.wire, `"`) {
+					t.Errorf("recipient %q", to.wire)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,165 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// access says whom a route is for.
+type access int
+
+const (
+	anybody access = iota // no key
+	full                  // keys of everything
+	senders               // also keys of the domain in the path
+)
+
+// handler answers a request, or returns the error to answer with.
+type handler func(w http.ResponseWriter, r *http.Request, c call) error
+
+// call is what is known of a request before its handler is asked.
+type call struct {
+	key    Key
+	domain string // of the path, normalised; "" if there is none in it
+	page   string // of the path
+}
+
+// route is one method of one path. Segments in braces stand for anything.
+type route struct {
+	method, path string
+	access       access
+	handler      handler
+}
+
+// table is the list of all routes; of two that match a path the first counts.
+// ServeMux will not do: to it, /v3/domains/{domain} and /v3/{domain}/events are
+// in conflict.
+func (a *API) table() []route {
+	return []route{
+		{"GET", "/healthz", anybody, a.health},
+		{"GET", "/readyz", anybody, a.ready},
+		{"GET", "/openapi.json", anybody, a.openAPI},
+		{"GET", "/v3/domains", full, a.listDomains},
+		{"GET", "/v4/domains", full, a.listDomains},
+		{"GET", "/v3/domains/{domain}", full, a.getDomain},
+		{"GET", "/v4/domains/{domain}", full, a.getDomain},
+		{"PUT", "/v4/domains/{domain}", full, a.putDomain},
+		{"GET", "/v3/domains/{domain}/connection", full, a.getConnection},
+		{"PUT", "/v3/domains/{domain}/connection", full, a.putConnection},
+		{"POST", "/v3/{domain}/messages", senders, a.postMessage},
+		{"POST", "/v3/{domain}/messages.mime", senders, a.postMIME},
+		{"GET", "/v3/{domain}/events", full, a.getEvents},
+		{"GET", "/v3/{domain}/events/{page}", full, a.getEventsPage},
+	}
+}
+
+// match returns what stands for the segments in braces, and whether the path is
+// one of the route.
+func (rt *route) match(segments []string) (map[string]string, bool) {
+	pattern := strings.Split(rt.path[1:], "/")
+	if len(pattern) != len(segments) {
+		return nil, false
+	}
+	var found map[string]string
+	for i, p := range pattern {
+		name, ok := strings.CutPrefix(p, "{")
+		if !ok {
+			if p != segments[i] {
+				return nil, false
+			}
+			continue
+		}
+		if found == nil {
+			found = make(map[string]string)
+		}
+		found[strings.TrimSuffix(name, "}")] = segments[i]
+	}
+	return found, true
+}
+
+// segments returns the parts of a path, each unescaped by itself, so that an
+// escaped slash does not make two of one. Paths that would have to be cleaned
+// first are none of ours.
+func segments(u *url.URL) ([]string, bool) {
+	path := u.EscapedPath()
+	if len(path) > maxPath || !strings.HasPrefix(path, "/") {
+		return nil, false
+	}
+	parts := strings.Split(path[1:], "/")
+	for i, part := range parts {
+		plain, err := url.PathUnescape(part)
+		if err != nil || plain == "" || plain == "." || plain == ".." {
+			return nil, false
+		}
+		parts[i] = plain
+	}
+	return parts, true
+}
+
+// find returns the route of a request. If there is none, the error says whether
+// another method would have one.
+func (a *API) find(r *http.Request) (*route, map[string]string, *Error) {
+	parts, ok := segments(r.URL)
+	if !ok {
+		return nil, nil, notFound()
+	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	var allowed []string
+	for i := range a.routes {
+		rt := &a.routes[i]
+		values, ok := rt.match(parts)
+		if !ok {
+			continue
+		}
+		if rt.method == method {
+			return rt, values, nil
+		}
+		allowed = append(allowed, rt.method)
+	}
+	if len(allowed) == 0 {
+		return nil, nil, notFound()
+	}
+	slices.Sort(allowed)
+	return nil, nil, &Error{Status: http.StatusMethodNotAllowed, Text: "Method not allowed, expected " +
+		strings.Join(slices.Compact(allowed), " or ")}
+}
+
+// ServeHTTP answers any request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	a.guard(w, r, func() error { return a.serve(w, r) })
+}
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
+	if a.UI != nil && (r.URL.Path == "/ui" || strings.HasPrefix(r.URL.Path, "/ui/")) {
+		a.UI.ServeHTTP(w, r)
+		return nil
+	}
+	rt, values, e := a.find(r)
+	if e != nil {
+		return e
+	}
+	c := call{page: values["page"]}
+	if rt.access == anybody {
+		return rt.handler(w, r, c)
+	}
+	var err error
+	if c.key, err = a.authenticate(r, rt); err != nil {
+		return err
+	}
+	if err := a.pacer.take(c.key.ID); err != nil {
+		return err
+	}
+	if name, ok := values["domain"]; ok {
+		if c.domain, err = a.admit(c.key, rt, name); err != nil {
+			return err
+		}
+	}
+	return rt.handler(w, r, c)
+}
