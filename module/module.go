@@ -7,6 +7,7 @@ import (
 	_ "tlscontrol/check/tlsoverride"  // check.tls_override
 	_ "tlscontrol/module/deliverylog" // delivery_log
 	_ "tlscontrol/module/eventstore"  // event_store
+	_ "tlscontrol/module/httpapi"     // http_api
 	_ "tlscontrol/module/tlspolicy"   // tls_policy
 	_ "tlscontrol/target/remotetls"   // target.remote_tls
 )

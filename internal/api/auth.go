@@ -87,6 +87,12 @@ func (a *API) knows(domain string) bool {
 	return false
 }
 
+// CheckDomain returns what is wrong with a name for Config.SendingDomains.
+func CheckDomain(name string) error {
+	_, err := parsePattern(name)
+	return err
+}
+
 // parsePattern returns a domain or *.domain in its normal form.
 func parsePattern(s string) (string, error) {
 	name, wildcard := strings.CutPrefix(s, "*.")

@@ -1,0 +1,168 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/foxcpp/maddy/framework/address"
+	"github.com/foxcpp/maddy/framework/buffer"
+	"github.com/foxcpp/maddy/framework/exterrors"
+	"github.com/foxcpp/maddy/framework/log"
+	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/api"
+	"tlscontrol/internal/policy"
+)
+
+// maxSubmission bounds what checks, signing and the queue may take together.
+const maxSubmission = 5 * time.Minute
+
+// source is what is needed of a tls_policy block.
+type source interface {
+	Fields() policy.Fields
+	OverrideKey() (policy.Key, error)
+}
+
+// mail hands messages to a target of maddy, usually a msgpipeline.
+type mail struct {
+	target   module.DeliveryTarget
+	policy   source
+	hostname string
+	log      *log.Logger
+}
+
+var _ api.Mail = (*mail)(nil)
+
+// OverrideFields are those of the policy.
+func (m *mail) OverrideFields() policy.Fields { return m.policy.Fields() }
+
+// Submit does what an SMTP endpoint does between MAIL and the reply to the data. A
+// client that leaves meanwhile changes nothing: a message is taken or not.
+func (m *mail) Submit(ctx context.Context, message *api.Message) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxSubmission)
+	defer cancel()
+	meta, err := m.metadata(message)
+	if err != nil {
+		return "", err
+	}
+	header := message.Header.Copy()
+	if !message.Override.IsZero() {
+		key, err := m.policy.OverrideKey()
+		if err != nil {
+			m.log.Error("override cannot be stamped", err, "msg_id", meta.ID)
+			return "", &api.Refusal{Temporary: true, Text: "Cannot accept the TLS override of this message now, try again later"}
+		}
+		header.Add(policy.StampField, key.Stamp(meta.ID, message.Override))
+	}
+	header.Add("Received", m.received(meta))
+	sender, err := address.CleanDomain(message.Sender)
+	if err != nil {
+		return "", &api.Refusal{Text: "from parameter: the domain cannot be converted"}
+	}
+	delivery, err := m.target.Start(ctx, meta, sender)
+	if err != nil {
+		return "", m.refusal(meta, "", err)
+	}
+	return meta.ID, m.deliver(ctx, delivery, meta, func() (string, error) {
+		for _, to := range message.Recipients {
+			clean, err := address.CleanDomain(to)
+			if err != nil {
+				return to, err
+			}
+			if err := delivery.AddRcpt(ctx, clean, smtp.RcptOptions{}); err != nil {
+				return to, err
+			}
+		}
+		return "", delivery.Body(ctx, header, buffer.MemoryBuffer{Slice: message.Body})
+	})
+}
+
+// deliver fills a delivery and commits it, or aborts it, also after a panic.
+func (m *mail) deliver(ctx context.Context, delivery module.Delivery, meta *module.MsgMetadata, fill func() (string, error)) error {
+	filled := false
+	defer func() {
+		if filled {
+			return
+		}
+		if err := delivery.Abort(ctx); err != nil {
+			m.log.Error("delivery abort failed", err, "msg_id", meta.ID)
+		}
+	}()
+	if recipient, err := fill(); err != nil {
+		return m.refusal(meta, recipient, err)
+	}
+	filled = true // an error of Commit is not followed by Abort
+	if err := delivery.Commit(ctx); err != nil {
+		return m.refusal(meta, "", err)
+	}
+	return nil
+}
+
+// metadata describes a message to checks. The ID of the key takes the place of a
+// user who logged in.
+func (m *mail) metadata(message *api.Message) (*module.MsgMetadata, error) {
+	id, err := module.GenerateMsgID()
+	if err != nil {
+		return nil, err
+	}
+	conn := &module.ConnState{
+		Proto:      "HTTP",
+		Hostname:   m.hostname,
+		LocalAddr:  message.Client.Local,
+		RemoteAddr: message.Client.Remote,
+		AuthUser:   message.Client.KeyID,
+	}
+	if message.Client.TLS != nil {
+		conn.Proto, conn.TLS = "HTTPS", *message.Client.TLS
+	}
+	return &module.MsgMetadata{
+		ID:                 id,
+		OriginalFrom:       message.Sender,
+		DontTraceSender:    true, // as for submission: who sends from where is nobody's business
+		SMTPOpts:           smtp.MailOptions{UTF8: message.UTF8},
+		Conn:               conn,
+		TLSRequireOverride: strings.EqualFold(strings.TrimSpace(message.Header.Get("TLS-Required")), "No"),
+	}, nil
+}
+
+// received is the trace of the message's first station (RFC 5321, section 4.4).
+func (m *mail) received(meta *module.MsgMetadata) string {
+	by := ""
+	if m.hostname != "" {
+		by = "by " + m.hostname + " "
+	}
+	return by + "with " + meta.Conn.Proto + " id " + meta.ID + "; " + time.Now().UTC().Format(time.RFC1123Z)
+}
+
+// refusal says in words fit for the client why a message was not taken; the rest
+// goes to the log.
+func (m *mail) refusal(meta *module.MsgMetadata, recipient string, err error) error {
+	m.log.Error("message refused", err, "msg_id", meta.ID, "rcpt", policy.Quote(recipient), "key", meta.Conn.AuthUser)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &api.Refusal{Temporary: true, Text: "High load, try again later"}
+	}
+	fields := exterrors.Fields(err)
+	text, ok := fields["smtp_msg"].(string)
+	if !ok {
+		// What has no words for clients may name files and hosts.
+		text = "Internal server error"
+	}
+	no := &api.Refusal{Temporary: exterrors.IsTemporaryOrUnspec(err), Text: text}
+	if code, ok := fields["smtp_code"].(int); ok {
+		no.Temporary = code < 500
+		if enhanced, ok := fields["smtp_enchcode"].(exterrors.EnhancedCode); ok && enhanced[0] > 0 {
+			no.Text = fmt.Sprintf("%d %d.%d.%d %s", code, enhanced[0], enhanced[1], enhanced[2], text)
+		} else {
+			no.Text = fmt.Sprintf("%d %s", code, text)
+		}
+	}
+	if recipient != "" {
+		no.Text = recipient + ": " + no.Text
+	}
+	no.Text += " (msg ID = " + meta.ID + ")"
+	return no
+}

@@ -1,0 +1,132 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/foxcpp/maddy/framework/log"
+	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/api"
+	"tlscontrol/internal/apikey"
+	"tlscontrol/internal/events"
+	"tlscontrol/internal/table"
+	"tlscontrol/module/tlspolicy"
+)
+
+// keys are rows of a table.
+type keys struct {
+	store *apikey.Store
+	table *table.Guard
+}
+
+var _ api.Keys = keys{}
+
+func newKeys(t module.Table) keys { return keys{apikey.New(t), table.New(t)} }
+
+// Authenticate finds the key of a secret.
+func (k keys) Authenticate(ctx context.Context, secret string) (api.Key, bool, error) {
+	found, ok, err := k.store.Authenticate(ctx, secret)
+	return api.Key{ID: found.ID, Domain: found.Domain}, ok, err
+}
+
+// probe is what tables are asked for to see whether they answer. It is reserved
+// (RFC 2606).
+const probe = "ready.invalid"
+
+// checks are what /readyz asks.
+func checks(k keys, d tlspolicy.Domains) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"keys": func(ctx context.Context) error {
+			_, _, err := k.table.Lookup(ctx, probe)
+			return err
+		},
+		"domains": func(ctx context.Context) error {
+			_, err := d.Get(ctx, probe)
+			return err
+		},
+	}
+}
+
+// store is an event_store block.
+type store struct {
+	*events.Store
+	log *log.Logger
+}
+
+var _ api.Events = store{}
+
+// Accepted adds the event of a message that was taken over.
+func (s store) Accepted(a api.Accepted) {
+	e, err := events.Accepted{
+		Time: a.Time, QueueID: a.QueueID, Sender: a.Sender, Recipient: a.Recipient,
+		Headers: a.Headers, Size: a.Size, Tags: a.Tags, Method: "http",
+	}.Event()
+	if err != nil {
+		s.log.Error("accepted event is lost", err, "msg_id", a.QueueID)
+		return
+	}
+	s.Add(e)
+}
+
+// Query asks for a page.
+func (s store) Query(ctx context.Context, q api.Query) (api.Page, error) {
+	asked := events.Query{
+		Domains: []string{q.Domain}, Filter: condition(q.Filter), Begin: q.Begin, End: q.End,
+		Ascending: q.Ascending, Limit: q.Limit, After: cursor(q.After), Before: cursor(q.Before),
+	}
+	found, err := s.Store.Query(ctx, asked)
+	switch {
+	case errors.Is(err, events.ErrFilter):
+		return api.Page{}, &api.Error{Status: http.StatusBadRequest, Text: err.Error()}
+	case err != nil:
+		s.log.Error("event store does not answer", err)
+		return api.Page{}, &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 10, Text: "The event store does not answer now, try again later"}
+	case len(found.Items) == 0:
+		return api.Page{}, nil
+	}
+	return api.Page{Items: found.Items, First: place(found.First), Last: place(found.Last)}, nil
+}
+
+func cursor(c *api.Cursor) *events.Cursor {
+	if c == nil {
+		return nil
+	}
+	return &events.Cursor{Micros: c.Micros, ID: c.ID}
+}
+
+func place(c *events.Cursor) *api.Cursor {
+	if c == nil {
+		return nil
+	}
+	return &api.Cursor{Micros: c.Micros, ID: c.ID}
+}
+
+// condition is a filter of the API as one of the store. Fields have the same
+// names.
+func condition(f api.Filter) events.Filter {
+	switch f := f.(type) {
+	case api.And:
+		return events.And(conditions(f))
+	case api.Or:
+		return events.Or(conditions(f))
+	case api.Not:
+		return events.Not{Filter: condition(f.Filter)}
+	case api.Is:
+		return events.Is{Field: events.Field(f.Field), Values: f.Values}
+	case api.Contains:
+		return events.Contains{Field: events.Field(f.Field), Text: f.Text}
+	case api.Compare:
+		return events.Compare{Field: events.Field(f.Field), How: events.Comparison(f.How), Value: f.Value}
+	}
+	return nil
+}
+
+func conditions(all []api.Filter) []events.Filter {
+	each := make([]events.Filter, len(all))
+	for i, f := range all {
+		each[i] = condition(f)
+	}
+	return each
+}

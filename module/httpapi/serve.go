@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	stdlog "log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/foxcpp/maddy/framework/config"
+
+	"tlscontrol/internal/api"
+)
+
+// farewell is how long requests have that are being served at the end.
+const farewell = 10 * time.Second
+
+// listen opens all addresses, and serves them if that worked.
+func (e *Endpoint) listen(s *settings, handler http.Handler) error {
+	e.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: api.HeaderTimeout,
+		ReadTimeout:       api.ReadTimeout,
+		WriteTimeout:      api.WriteTimeout,
+		IdleTimeout:       api.IdleTimeout,
+		MaxHeaderBytes:    api.MaxHeaderBytes,
+		ErrorLog:          stdlog.New(serverLog{e}, "", 0),
+	}
+	for _, a := range s.listen {
+		l, err := open(a, s.tls)
+		if err != nil {
+			for _, l := range e.listeners {
+				l.Close()
+			}
+			return err
+		}
+		e.listeners = append(e.listeners, l)
+	}
+	for i, l := range e.listeners {
+		e.log.Println("listening on", s.listen[i].String())
+		e.serving.Go(func() {
+			if err := e.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				e.log.Error("serve failed", err, "endpoint", s.listen[i].String())
+			}
+		})
+	}
+	return nil
+}
+
+// open listens on an address.
+func open(a config.Endpoint, cert *tls.Config) (net.Listener, error) {
+	if a.Scheme == "unix" {
+		// A socket that a process left behind which was killed.
+		if info, err := os.Lstat(a.Path); err == nil && info.Mode().Type() == os.ModeSocket {
+			_ = os.Remove(a.Path)
+		}
+	}
+	l, err := net.Listen(a.Network(), a.Address())
+	if err != nil || !a.IsTLS() {
+		return l, err
+	}
+	return tls.NewListener(l, strict(cert)), nil
+}
+
+// strict is maddy's TLS configuration without what SMTP still needs and HTTP does
+// not: TLS before 1.2 (RFC 8996).
+func strict(cert *tls.Config) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			found, err := cert.GetConfigForClient(hello)
+			if err != nil || found == nil {
+				return found, err
+			}
+			found = found.Clone()
+			found.MinVersion = max(found.MinVersion, tls.VersionTLS12)
+			found.NextProtos = []string{"http/1.1"}
+			return found, nil
+		},
+	}
+}
+
+// Close lets requests end that are being served, and stops listening.
+func (e *Endpoint) Close() error {
+	if e.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	err := e.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, e.server.Close())
+	}
+	e.serving.Wait()
+	return err
+}
+
+// serverLog takes what net/http says about connections, which is for debugging:
+// strangers cause it.
+type serverLog struct{ e *Endpoint }
+
+func (s serverLog) Write(text []byte) (int, error) {
+	s.e.log.DebugMsg("connection failed", "reason", strings.TrimSpace(string(text)))
+	return len(text), nil
+}
