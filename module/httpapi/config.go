@@ -15,8 +15,10 @@ import (
 	maddytls "github.com/foxcpp/maddy/framework/config/tls"
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
+	"golang.org/x/net/idna"
 
 	"tlscontrol/internal/api"
+	"tlscontrol/internal/policy"
 	"tlscontrol/module/eventstore"
 	"tlscontrol/module/tlspolicy"
 )
@@ -124,8 +126,11 @@ func (s *settings) globals(cfg *config.Map, seen map[string]config.Node) error {
 	if _, ok := seen["tls"]; !ok {
 		s.tls, _ = cfg.Globals["tls"].(*tls.Config)
 	}
-	if _, ok := seen["hostname"]; !ok {
-		s.hostname, _ = cfg.Globals["hostname"].(string)
+	if name, _ := cfg.Globals["hostname"].(string); name != "" && s.hostname == "" {
+		var err error
+		if s.hostname, err = traceName(name); err != nil {
+			return config.NodeErr(cfg.Block, "hostname: unexpected %q, expected a domain name", name)
+		}
 	}
 	if _, ok := seen["debug"]; !ok {
 		s.debug, _ = cfg.Globals["debug"].(bool)
@@ -228,9 +233,25 @@ func (s *settings) readTLS(m *config.Map, node config.Node) error {
 	return nil
 }
 
-func (s *settings) readHostname(_ *config.Map, node config.Node) (err error) {
-	s.hostname, err = one(node, "a domain name")
-	return err
+func (s *settings) readHostname(_ *config.Map, node config.Node) error {
+	const expected = "a domain name"
+	arg, err := one(node, expected)
+	if err != nil {
+		return err
+	}
+	if s.hostname, err = traceName(arg); err != nil {
+		return fmt.Errorf("unexpected %q, expected %s", arg, expected)
+	}
+	return nil
+}
+
+// traceName is a host name as it goes into a header field.
+func traceName(name string) (string, error) {
+	normal, err := policy.ParseDomain(name)
+	if err != nil {
+		return "", err
+	}
+	return idna.ToASCII(normal)
 }
 
 func (s *settings) readSending(_ *config.Map, node config.Node) error {

@@ -1,0 +1,170 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-message/textproto"
+	"github.com/emersion/go-smtp"
+	"github.com/foxcpp/maddy/framework/buffer"
+	"github.com/foxcpp/maddy/framework/exterrors"
+	"github.com/foxcpp/maddy/framework/log"
+	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/internal/api"
+	"tlscontrol/internal/policy"
+)
+
+// pipeline is a target that writes down what is done with it, and fails where it
+// is told to.
+type pipeline struct {
+	did    []string
+	fail   map[string]error
+	panics string
+	meta   *module.MsgMetadata
+	header textproto.Header
+}
+
+func (p *pipeline) step(step string) error {
+	p.did = append(p.did, step)
+	if step == p.panics {
+		panic(step)
+	}
+	return p.fail[step]
+}
+
+func (p *pipeline) Start(_ context.Context, meta *module.MsgMetadata, from string) (module.Delivery, error) {
+	p.meta = meta
+	return p, p.step("start " + from)
+}
+
+func (p *pipeline) AddRcpt(_ context.Context, to string, _ smtp.RcptOptions) error {
+	return p.step("rcpt " + to)
+}
+
+func (p *pipeline) Body(_ context.Context, h textproto.Header, _ buffer.Buffer) error {
+	p.header = h
+	return p.step("body")
+}
+
+func (p *pipeline) Abort(context.Context) error { return p.step("abort") }
+
+func (p *pipeline) Commit(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return p.step("commit")
+}
+
+// overrides is a policy with a key, or none.
+type overrides struct{ err error }
+
+func (overrides) Fields() policy.Fields              { return policy.DefaultFields() }
+func (o overrides) OverrideKey() (policy.Key, error) { return policy.Key{1}, o.err }
+
+func newMail(p *pipeline) *mail {
+	return &mail{target: p, policy: overrides{}, hostname: "relay.example.com", log: &log.Logger{Out: log.NopOutput{}}}
+}
+
+func letter() *api.Message {
+	m := &api.Message{Sender: "a@example.com", Recipients: []string{"b@example.net", "c@example.net"}, Body: []byte("x"),
+		Client: api.Client{KeyID: "key1", Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}}
+	m.Header.Add("Subject", "x")
+	return m
+}
+
+func TestSubmit(t *testing.T) {
+	t.Parallel()
+	p := &pipeline{}
+	m := letter()
+	m.Override = policy.Override{RequireTLS: policy.Yes, SkipVerification: policy.No}
+	m.Header.Add("TLS-Required", "no")
+	m.Client.TLS = &tls.ConnectionState{Version: tls.VersionTLS13}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // the client has left: the message is taken all the same
+	id, err := newMail(p).Submit(ctx, m)
+	if err != nil || id == "" {
+		t.Fatal(id, err)
+	}
+	if got := strings.Join(p.did, ", "); got != "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, commit" {
+		t.Error(got)
+	}
+	if p.meta.ID != id || p.meta.Conn.AuthUser != "key1" || p.meta.Conn.Proto != "HTTPS" || !p.meta.TLSRequireOverride || !p.meta.DontTraceSender ||
+		p.meta.Conn.TLS.Version != tls.VersionTLS13 || p.meta.OriginalFrom != "a@example.com" {
+		t.Errorf("%+v %+v", p.meta, p.meta.Conn)
+	}
+	o, err := policy.Key{1}.Open(p.header.Get(policy.StampField), id+"-66f0a1b2")
+	if err != nil || o != m.Override {
+		t.Errorf("stamp %v, %v", o, err)
+	}
+	if !strings.HasPrefix(p.header.Get("Received"), "by relay.example.com with HTTPS id "+id+"; ") || m.Header.Has("Received") {
+		t.Errorf("Received %q", p.header.Get("Received"))
+	}
+
+	m = letter()
+	if _, err := newMail(p).Submit(context.Background(), m); err != nil || p.header.Has(policy.StampField) || p.meta.Conn.Proto != "HTTP" {
+		t.Errorf("asks for nothing: %v, %v", err, p.header.Map())
+	}
+}
+
+// Whatever fails, nobody gets the message, and the client hears what it may.
+func TestSubmitFails(t *testing.T) {
+	t.Parallel()
+	smtpErr := func(code int, ench exterrors.EnhancedCode) error {
+		return fmt.Errorf("wrapped: %w", &exterrors.SMTPError{Code: code, EnhancedCode: ench, Message: "no", Err: errors.New("secret")})
+	}
+	for _, tt := range []struct {
+		step  string
+		err   error
+		did   string
+		want  string
+		later bool
+	}{
+		{"start a@example.com", smtpErr(550, exterrors.EnhancedCode{5, 7, 1}), "start a@example.com", "550 5.7.1 no", false},
+		{"rcpt c@example.net", smtpErr(550, exterrors.EnhancedCode{5, 1, 1}), "start a@example.com, rcpt b@example.net, rcpt c@example.net, abort",
+			"c@example.net: 550 5.1.1 no", false},
+		{"body", smtpErr(451, exterrors.EnhancedCode{4, 3, 0}), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "451 4.3.0 no", true},
+		{"body", smtpErr(554, exterrors.EnhancedCode{}), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "554 no", false},
+		{"body", errors.New("secret"), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "Internal server error", true},
+		{"commit", context.DeadlineExceeded, "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, commit", "High load, try again later", true},
+	} {
+		p := &pipeline{fail: map[string]error{tt.step: tt.err}}
+		_, err := newMail(p).Submit(context.Background(), letter())
+		var no *api.Refusal
+		if !errors.As(err, &no) || !strings.HasPrefix(no.Text, tt.want) || no.Temporary != tt.later || strings.Contains(no.Text, "secret") {
+			t.Errorf("%s: %+v, want %s", tt.step, err, tt.want)
+		}
+		if got := strings.Join(p.did, ", "); got != tt.did {
+			t.Errorf("%s: %s", tt.step, got)
+		}
+	}
+
+	p := &pipeline{panics: "body"}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		_, _ = newMail(p).Submit(context.Background(), letter())
+	}()
+	if p.did[len(p.did)-1] != "abort" {
+		t.Errorf("after a panic: %v", p.did)
+	}
+
+	p = &pipeline{}
+	m := newMail(p)
+	m.policy = overrides{errors.New("secret key file")}
+	asks := letter()
+	asks.Override.RequireTLS = policy.Yes
+	_, err := m.Submit(context.Background(), asks)
+	var no *api.Refusal
+	if !errors.As(err, &no) || !no.Temporary || strings.Contains(no.Text, "secret") || len(p.did) != 0 {
+		t.Errorf("no key: %+v, %v", err, p.did)
+	}
+}
