@@ -9,6 +9,7 @@ require (
 	github.com/foxcpp/maddy v0.8.2
 	github.com/google/go-cmp v0.6.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
+	github.com/mailgun/mailgun-go/v4 v4.23.0
 	github.com/miekg/dns v1.1.63
 	github.com/pressly/goose/v3 v3.24.1
 	github.com/prometheus/client_golang v1.20.5
@@ -22,7 +23,12 @@ require (
 )
 
 require (
+	github.com/go-chi/chi/v5 v5.2.1 // indirect
+	github.com/json-iterator/go v1.1.12 // indirect
+	github.com/mailgun/errors v0.4.0 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
+	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
+	github.com/modern-go/reflect2 v1.0.2 // indirect
 	github.com/sethvargo/go-retry v0.3.0 // indirect
 )
 
