@@ -1,6 +1,6 @@
 // Package module registers every module of tlscontrol in maddy. A build of
 // maddy that blank-imports it knows target.remote_tls, tls_policy,
-// check.tls_override, delivery_log and event_store.
+// check.tls_override, delivery_log, event_store and http_api.
 package module
 
 import (

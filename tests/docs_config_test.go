@@ -60,19 +60,24 @@ func TestDocumentedConfigurations(t *testing.T) {
 }
 
 // suggestion matches a directive that is commented out.
-var suggestion = regexp.MustCompile(`^ +# (domain|destination|domains|resolver|limits) .*$|^ *# event_store .*$`)
+var suggestion = regexp.MustCompile(`^ +# (domain|destination|domains|resolver|limits) .*$|^ *# event_store .*$|^# (table|msgpipeline|http_api)\b.* \{$`)
 
 // uncommented takes the comment marks off the directives of an example, with
 // their blocks.
 func uncommented(text string) string {
 	lines := strings.Split(text, "\n")
-	inBlock := false
+	depth := 0
 	for i, line := range lines {
-		if !inBlock && !suggestion.MatchString(line) {
+		if depth == 0 && !suggestion.MatchString(line) {
 			continue
 		}
 		lines[i] = strings.Replace(line, "# ", "", 1)
-		inBlock = !strings.HasSuffix(line, "}") && (inBlock || strings.HasSuffix(line, "{"))
+		switch {
+		case strings.HasSuffix(line, "{"):
+			depth++
+		case strings.HasSuffix(line, "}"):
+			depth--
+		}
 	}
 	return strings.Join(lines, "\n")
 }
@@ -91,6 +96,7 @@ func startDocumented(t *testing.T, text string) {
 	t.Helper()
 	s := newServer(t)
 	text = strings.NewReplacer("/etc/maddy/", s.path("etc")+"/", "/var/log/maddy/", s.path("log")+"/", "host=db.example.org", "host="+s.path("run")).Replace(text)
+	text = comment.ReplaceAllString(text, "")
 	var addresses []string
 	text = endpointAddress.ReplaceAllStringFunc(text, func(a string) string {
 		m := endpointAddress.FindStringSubmatch(a)
@@ -119,6 +125,9 @@ func startDocumented(t *testing.T, text string) {
 		t.Errorf("maddy said:\n%s", c)
 	}
 }
+
+// comment matches a line that says nothing to maddy.
+var comment = regexp.MustCompile(`(?m)^ *#.*$`)
 
 // endpointAddress matches what an endpoint listens on.
 var endpointAddress = regexp.MustCompile(`\b(tcp|tls)://([0-9.]+):([0-9]+)`)

@@ -35,7 +35,7 @@ block names. A running server follows a change from the next request on.`,
 whole API.`,
 				Flags: []cli.Flag{
 					tableFlag(),
-					&cli.StringFlag{Name: "domain", Usage: "Only send mail of `DOMAIN`, and see only that"},
+					&cli.StringFlag{Name: "domain", Usage: "Send mail of `DOMAIN`, and nothing else"},
 					&cli.StringFlag{Name: "comment", Usage: "Say in `TEXT` who has it"},
 					jsonFlag("Print the key as a JSON object"),
 				},

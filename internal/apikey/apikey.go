@@ -1,7 +1,7 @@
 // Package apikey keeps the keys with which clients log in to the HTTP API.
 //
-// A key opens the whole API, or, if it belongs to a domain, sends mail for that
-// domain and sees that domain only. What a client is given is one word,
+// A key opens the whole API, or, if it belongs to a domain, sends mail of that
+// domain and does nothing else. What a client is given is one word,
 //
 //	key-ID-SECRET
 //
