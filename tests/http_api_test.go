@@ -156,14 +156,16 @@ func TestAPIMessageToEvents(t *testing.T) {
 	}
 
 	for query, want := range map[string]int{
-		"event=accepted":                                               4,
-		"event=accepted&tags=bills":                                    2,
-		"event=delivered&tls=no&mx-host=mx1.test":                      2,
-		"event=failed&reason=tls-not-offered&severity=temporary":       2,
-		"recipient=c@example.net":                                      4,
-		"message-id=" + url.QueryEscape(sent.ID):                       4,
-		"subject=" + url.QueryEscape(`"a secret"`) + "&event=accepted": 4,
-		"tls=yes": 0,
+		"event=accepted":                                                4,
+		"event=accepted&tags=bills":                                     2,
+		"event=delivered&tls=no&mx-host=mx1.test":                       2,
+		"event=failed&reason=tls-not-offered&severity=temporary":        2,
+		"recipient=c@example.net":                                       4,
+		"message-id=" + url.QueryEscape(sent.ID):                        4,
+		"subject=" + url.QueryEscape(`"a secret"`) + "&event=accepted":  4,
+		"size=" + url.QueryEscape("NOT >100000000") + "&event=accepted": 4,
+		"size=" + url.QueryEscape("<10"):                                0,
+		"tls=yes":                                                       0,
 	} {
 		s.eventually(query, func() bool { return len(s.events(full, query).Items) == want })
 	}

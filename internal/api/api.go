@@ -173,6 +173,8 @@ type API struct {
 	memory  *semaphore.Weighted // octets of bodies
 	guesses *guesses
 	pacer   *pacer
+	origin  *http.CrossOriginProtection
+	health  lastReady
 	sending []string // SendingDomains, normalised
 }
 
@@ -199,6 +201,7 @@ func New(cfg Config) (*API, error) {
 		memory:  semaphore.NewWeighted(max(maxMemory, cfg.MaxMessage+formOverhead)),
 		guesses: newGuesses(),
 		pacer:   newPacer(cfg.Rate),
+		origin:  http.NewCrossOriginProtection(),
 	}
 	for _, name := range cfg.SendingDomains {
 		normal, err := parsePattern(name)

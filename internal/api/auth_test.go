@@ -77,6 +77,18 @@ func TestKeysOfOneDomain(t *testing.T) {
 		401, "Invalid private key")
 }
 
+// A page of another site cannot use the key that a browser keeps.
+func TestOtherSites(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, h := range []http.Header{{"Sec-Fetch-Site": {"cross-site"}}, {"Origin": {"https://evil.example"}}} {
+		w.want(w.do(request{method: "POST", path: messagesPath, key: fullKey, form: letter(), header: h}), 403, "Requests of other sites' pages are not taken")
+	}
+	for _, h := range []http.Header{{"Sec-Fetch-Site": {"same-origin"}}, {"Origin": {w.srv.URL}}} {
+		w.want(w.do(request{method: "POST", path: messagesPath, key: fullKey, form: letter(), header: h}), 200, "")
+	}
+}
+
 func TestKeysCannotBeLookedUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

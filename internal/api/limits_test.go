@@ -44,6 +44,11 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	broken = errors.New("dsn=secret")
+	w.api.health.at = time.Now().Add(time.Hour)
+	if got := w.do(request{method: "GET", path: "/readyz"}); got.status != 200 {
+		t.Errorf("the parts were asked again at once: %d %s", got.status, got.body)
+	}
+	w.api.health.at = time.Now().Add(-time.Hour)
 	if got := w.do(request{method: "GET", path: "/readyz"}); got.status != 503 || got.body != `{"status":"failed","checks":{"events":"failed"}}`+"\n" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}

@@ -38,7 +38,7 @@ type route struct {
 // in conflict.
 func (a *API) table() []route {
 	return []route{
-		{"GET", "/healthz", anybody, a.health},
+		{"GET", "/healthz", anybody, a.alive},
 		{"GET", "/readyz", anybody, a.ready},
 		{"GET", "/openapi.json", anybody, a.openAPI},
 		{"GET", "/v3/domains", full, a.listDomains},
@@ -144,6 +144,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	rt, values, e := a.find(r)
 	if e != nil {
 		return e
+	}
+	// A browser keeps the key that somebody has typed in, and would send it along
+	// with the form of any page.
+	if err := a.origin.Check(r); err != nil {
+		return &Error{Status: http.StatusForbidden, Text: "Requests of other sites' pages are not taken"}
 	}
 	c := call{page: values["page"]}
 	if rt.access == anybody {
