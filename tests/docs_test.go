@@ -182,7 +182,7 @@ func anchors(t *testing.T, page string) (names []string) {
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.config(blocks{})
+	s.config(apiBlocks(s, "")) // with an event store, and the API
 	s.start()
 	var got, listed []string
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (maddy_remote_tls_\S+) (\S+)$`).FindAllStringSubmatch(served(s), -1) {

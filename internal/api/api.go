@@ -161,6 +161,9 @@ type Config struct {
 	Ready map[string]func(context.Context) error
 	// UI is served under /ui/, if there is one. It has to see to its own logins.
 	UI http.Handler
+	// Count is told of every answer: the route, as Routes has it, "ui" or "other",
+	// and the status. May be nil.
+	Count func(route string, status int)
 	// Log is told what an operator should know, with names and values in turn.
 	Log func(msg string, fields ...any)
 }
@@ -191,6 +194,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
+	}
+	if cfg.Count == nil {
+		cfg.Count = func(string, int) {}
 	}
 	if cfg.Keys == nil || cfg.Mail == nil || cfg.Domains == nil {
 		return nil, errors.New("an API without keys, mail or domains")

@@ -44,6 +44,40 @@ const (
 	MaxHeaderBytes = 32 << 10
 )
 
+// count serves a request and tells how it was answered.
+func (a *API) count(route string, w http.ResponseWriter, serve func(http.ResponseWriter)) {
+	watched := &statusWriter{ResponseWriter: w}
+	defer func() {
+		if watched.status != 0 {
+			a.Count(route, watched.status)
+		}
+	}()
+	serve(watched)
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int // 0 if there was none: the client has left
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 // guard serves a request if there is a place, and answers for it when it fails
 // or panics.
 func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) {

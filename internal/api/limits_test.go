@@ -10,8 +10,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestNoSuchPath(t *testing.T) {
@@ -101,6 +104,42 @@ func TestPlaces(t *testing.T) {
 	<-done
 	for w.do(request{method: "GET", path: "/healthz"}).status != 200 { // the place is given back behind the answer
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Every answer is counted, under the route and never under what was asked for.
+func TestCounted(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var counted []string
+	w := newWorld(t, func(c *Config) {
+		c.Count = func(route string, status int) {
+			mu.Lock()
+			defer mu.Unlock()
+			counted = append(counted, fmt.Sprint(status, " ", route))
+		}
+		c.UI = http.NotFoundHandler()
+	})
+	for _, q := range []request{
+		{method: "GET", path: "/healthz"}, {method: "GET", path: "/evil"}, {method: "DELETE", path: "/healthz"}, {method: "GET", path: "/ui/x"},
+		{method: "HEAD", path: "/v3/example.com/events", key: fullKey}, {method: "GET", path: "/v3/domains", key: "panic"},
+		{method: "POST", path: messagesPath, key: "wrong"},
+	} {
+		w.do(q)
+	}
+	want := []string{"200 GET /healthz", "404 other", "405 other", "404 ui", "200 GET /v3/{domain}/events", "500 GET /v3/domains",
+		"401 POST /v3/{domain}/messages"}
+	for { // counted behind the answer
+		mu.Lock()
+		done := len(counted) >= len(want)
+		mu.Unlock()
+		if done {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if d := cmp.Diff(want, counted); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -55,6 +55,17 @@ func (a *API) table() []route {
 	}
 }
 
+func (rt *route) String() string { return rt.method + " " + rt.path }
+
+// Routes are methods and paths of all routes, as in "GET /healthz".
+func Routes() []string {
+	var names []string
+	for _, rt := range (&API{}).table() {
+		names = append(names, rt.String())
+	}
+	return names
+}
+
 // match returns what stands for the segments in braces, and whether the path is
 // one of the route.
 func (rt *route) match(segments []string) (map[string]string, bool) {
@@ -133,18 +144,28 @@ func (a *API) find(r *http.Request) (*route, map[string]string, *Error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	a.guard(w, r, func() error { return a.serve(w, r) })
+	if a.UI != nil && (r.URL.Path == "/ui" || strings.HasPrefix(r.URL.Path, "/ui/")) {
+		a.count("ui", w, func(w http.ResponseWriter) {
+			a.guard(w, r, func() error { a.UI.ServeHTTP(w, r); return nil })
+		})
+		return
+	}
+	rt, values, err := a.find(r)
+	name := "other"
+	if err == nil {
+		name = rt.String()
+	}
+	a.count(name, w, func(w http.ResponseWriter) {
+		a.guard(w, r, func() error {
+			if err != nil {
+				return err
+			}
+			return a.serve(w, r, rt, values)
+		})
+	})
 }
 
-func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
-	if a.UI != nil && (r.URL.Path == "/ui" || strings.HasPrefix(r.URL.Path, "/ui/")) {
-		a.UI.ServeHTTP(w, r)
-		return nil
-	}
-	rt, values, e := a.find(r)
-	if e != nil {
-		return e
-	}
+func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values map[string]string) error {
 	// A browser keeps the key that somebody has typed in, and would send it along
 	// with the form of any page.
 	if err := a.origin.Check(r); err != nil {

@@ -53,6 +53,7 @@ type Metrics struct {
 	logErrors        prometheus.Counter
 	events           *prometheus.CounterVec
 	eventsBacklog    *prometheus.GaugeVec
+	apiRequests      *prometheus.CounterVec
 }
 
 // New makes the metrics and registers them. On an error, which means that a
@@ -112,6 +113,9 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 			Namespace: namespace, Subsystem: subsystem, Name: "events_backlog_bytes",
 			Help: "Events that wait for the database, in the journal and in memory.",
 		}, []string{"module"}),
+		apiRequests: counter("api_requests_total",
+			"Requests of the HTTP API, by route and by how they were answered.",
+			"route", "status"),
 	}
 	for i, c := range m.collectors() {
 		if err := reg.Register(c); err != nil {
@@ -139,7 +143,7 @@ func (m *Metrics) collectors() []prometheus.Collector {
 		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
 		m.deliverySeconds, m.handshakeSeconds, m.poolConnections,
 		m.breakersOpen, m.breakerEvents, m.placesWaiting, m.placeEvents, m.hostsReduced, m.logErrors,
-		m.events, m.eventsBacklog,
+		m.events, m.eventsBacklog, m.apiRequests,
 	}
 }
 

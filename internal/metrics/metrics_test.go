@@ -123,6 +123,12 @@ func script(m *Metrics) {
 	e.Lost(2)
 	e.Backlog(4096)
 	e.Backlog(1024)
+
+	count := m.API([]string{"GET /x"})
+	count("GET /x", 200)
+	count("GET /x", 404)
+	count("GET /x", 999)
+	count("GET /evil", 101)
 }
 
 // TestExposition compares every series that is not zero, and the ones that
@@ -190,6 +196,9 @@ func TestCounts(t *testing.T) {
 		{"log errors", testutil.ToFloat64(m.logErrors), 3},
 		{"events stored", testutil.ToFloat64(m.events.WithLabelValues("events", "stored")), 500},
 		{"events lost", testutil.ToFloat64(m.events.WithLabelValues("events", "lost")), 2},
+		{"answered well", testutil.ToFloat64(m.apiRequests.WithLabelValues("GET /x", "2xx")), 1},
+		{"answered badly", testutil.ToFloat64(m.apiRequests.WithLabelValues("GET /x", "5xx")), 1},
+		{"unknown route", testutil.ToFloat64(m.apiRequests.WithLabelValues("other", "2xx")), 1},
 		{"events waiting", testutil.ToFloat64(m.eventsBacklog.WithLabelValues("events")), 1024},
 	} {
 		if c.got != c.want {
@@ -206,6 +215,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	m.Observer("outbound")
 	m.Observer("other")
 	m.Events("events")
+	m.API([]string{"GET /x"})
 	before, err := testutil.GatherAndCount(reg)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"tlscontrol/internal/api"
+	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/policy"
 	"tlscontrol/module/eventstore"
 	"tlscontrol/module/tlspolicy"
@@ -363,6 +364,7 @@ func (s *settings) config(logger *log.Logger) api.Config {
 		MaxMessage:     s.maxMessage,
 		MaxRequests:    s.requests,
 		Rate:           s.rate,
+		Count:          metrics.Default().API(api.Routes()),
 		Log:            func(msg string, fields ...any) { logger.Msg(msg, fields...) },
 	}
 	c.Ready = checks(keys, s.policy.Domains())
