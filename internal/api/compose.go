@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"fmt"
 	"mime"
 	"path"
 	"strings"
@@ -230,9 +229,6 @@ func contentID(name string) bool {
 func (d *draft) write(h message.Header, root part) error {
 	for fields := root.header.Fields(); fields.Next(); {
 		h.Set(fields.Key(), fields.Value())
-	}
-	if h.Get("Content-Transfer-Encoding") == "" && len(root.parts) == 0 {
-		return fmt.Errorf("a part without an encoding")
 	}
 	h.Set("Mime-Version", "1.0")
 	var b bytes.Buffer

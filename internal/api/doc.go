@@ -5,12 +5,13 @@
 //
 // A request takes this way:
 //
-//  1. guard (guard.go) bounds how many are served at a time and recovers panics.
-//  2. router (router.go) finds the route by method and path.
+//  1. find (router.go) tells the route by method and path.
+//  2. guard (limits.go) bounds how many are served at a time, recovers panics and
+//     answers for what fails.
 //  3. authenticate (auth.go) asks Keys who is calling, and holds back addresses
-//     that try keys; admit refuses what a key is not for. Nothing of the body has
-//     been read up to here.
-//  4. pace (limits.go) holds back keys that ask too often.
+//     that try keys. The pacer (limits.go) holds back keys that ask too often.
+//  4. admit (auth.go) refuses domains that a key, or the API, is not for. Nothing
+//     of the body has been read up to here.
 //  5. The handler reads the form (form.go) within its limits and does its work:
 //     messages.go and mime.go, connection.go, domains.go, events.go.
 //

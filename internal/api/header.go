@@ -128,12 +128,8 @@ func setField(h *message.Header, name, value string) error {
 func encodeField(name, value string) string {
 	switch strings.ToLower(name) {
 	case "sender", "reply-to":
-		if list, err := mail.ParseAddressList(value); err == nil {
-			words := make([]string, len(list))
-			for i, a := range list {
-				words[i] = a.String()
-			}
-			return strings.Join(words, ", ")
+		if list, ok := plainAddresses(value); ok {
+			return strings.Join(list, ", ")
 		}
 	case strings.ToLower(variablesField):
 		var spaced bytes.Buffer
@@ -142,6 +138,24 @@ func encodeField(name, value string) string {
 		}
 	}
 	return mime.QEncoding.Encode("utf-8", value)
+}
+
+// plainAddresses are addresses as they go into a header, if all of them can go
+// there without SMTPUTF8.
+func plainAddresses(value string) ([]string, bool) {
+	list, err := mail.ParseAddressList(value)
+	if err != nil {
+		return nil, false
+	}
+	words := make([]string, len(list))
+	for i, a := range list {
+		parsed, ok := parseAddress(a)
+		if !ok || parsed.utf8 {
+			return nil, false
+		}
+		words[i] = parsed.String()
+	}
+	return words, true
 }
 
 // wellFormed looks at fields whose form other programs rely on.
@@ -156,12 +170,12 @@ func wellFormed(name, value string) error {
 			return bad("expected a date as in RFC 5322")
 		}
 	case "sender":
-		if a, err := mail.ParseAddress(value); err != nil || strings.ContainsFunc(a.Address, beyondASCII) {
-			return bad("expected an address")
+		if list, ok := plainAddresses(value); !ok || len(list) != 1 {
+			return bad("expected an address in US-ASCII")
 		}
 	case "reply-to":
-		if _, err := mail.ParseAddressList(value); err != nil {
-			return bad("expected addresses")
+		if _, ok := plainAddresses(value); !ok {
+			return bad("expected addresses in US-ASCII")
 		}
 	case strings.ToLower(variablesField):
 		var object map[string]any

@@ -3,12 +3,14 @@ package api
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -221,6 +223,39 @@ func TestMemory(t *testing.T) {
 	} else {
 		release()
 	}
+}
+
+// Paths may be anything, domains and page tokens in them too.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"/v3/example.com/events", "/v3/domains/xn--bcher-kva.example/connection", "/v3/%00%0d%0a/events/..%2f", "/v4/domains/a..b",
+		"/v3/\u00e4.example/events/eyJsIjoxfQ"} {
+		f.Add(seed)
+	}
+	w := &world{domains: map[string]Change{}}
+	api, err := New(Config{Keys: w, Mail: w, Domains: domainsOf{w}, Events: eventsOf{w}, Rate: 1e6, MaxRequests: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		u, err := url.ParseRequestURI(path)
+		if err != nil {
+			return
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL = u
+		r.SetBasicAuth("api", fullKey)
+		got := httptest.NewRecorder()
+		api.ServeHTTP(got, r)
+		var v any
+		if err := json.Unmarshal(got.Body.Bytes(), &v); err != nil || got.Code >= 500 {
+			t.Errorf("%q: %d %q, %v", path, got.Code, got.Body, err)
+		}
+		if m, ok := v.(map[string]any); ok {
+			if text, _ := m["message"].(string); strings.ContainsFunc(text, control) {
+				t.Errorf("%q: %q", path, text)
+			}
+		}
+	})
 }
 
 // Forms may be anything.

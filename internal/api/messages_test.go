@@ -89,7 +89,7 @@ func TestMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := letter("to", "Bob <BOB@Example.NET>, c@example.net", "cc", "d@example.net", "bcc", "e@example.net", "bcc", "bob@example.net",
-		"o:require-tls", "Yes", "o:skip-verification", "FALSE", "o:tag", "bills", "o:tag", "Ünï", "h:Reply-To", "Jö <r@example.org>",
+		"o:require-tls", "Yes", "o:skip-verification", "FALSE", "o:tag", "bills", "o:tag", "Ünï", "h:Reply-To", "Jö <r@BÜCHER.example>",
 		"v:id", "42", "v:who", "jö \U0001f600", "h:X-Note", "grüße")
 	got := w.do(request{method: "POST", path: messagesPath, key: domainKey, form: f})
 	type sent struct{ ID, Message string }
@@ -110,7 +110,7 @@ func TestMessage(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"From": `"Ann" <ann@example.com>`, "To": `<bob@example.net>, "Bob" <BOB@example.net>, <c@example.net>`, "Cc": "<d@example.net>", "Bcc": "",
-		"Subject": "hello", "Message-Id": id, "Reply-To": "=?utf-8?q?J=C3=B6?= <r@example.org>", "X-Note": "=?utf-8?q?gr=C3=BC=C3=9Fe?=",
+		"Subject": "hello", "Message-Id": id, "Reply-To": "=?utf-8?q?J=C3=B6?= <r@xn--bcher-kva.example>", "X-Note": "=?utf-8?q?gr=C3=BC=C3=9Fe?=",
 		"X-Mailgun-Variables": `{"id": "42", "who": "j\u00f6 \ud83d\ude00"}`, "Mime-Version": "1.0", "Tls-Override": "",
 	} {
 		if got := m.Header.Get(name); got != want {
@@ -238,7 +238,9 @@ func TestRefusedMessages(t *testing.T) {
 		{with("h:Message-Id", "x"), 400, "h:Message-Id parameter: expected <local@domain>"},
 		{with("h:Message-Id", "<a b@x>"), 400, "h:Message-Id parameter: expected <local@domain>"},
 		{with("h:Date", "tomorrow"), 400, "h:Date parameter: expected a date as in RFC 5322"},
-		{with("h:Reply-To", "x"), 400, "h:Reply-To parameter: expected addresses"},
+		{with("h:Reply-To", "x"), 400, "h:Reply-To parameter: expected addresses in US-ASCII"},
+		{with("h:Reply-To", "bøb@example.org"), 400, "h:Reply-To parameter: expected addresses in US-ASCII"},
+		{with("h:Sender", "a@example.org, b@example.org"), 400, "h:Sender parameter: expected an address in US-ASCII"},
 		{with("h:X-Mailgun-Variables", "[]"), 400, "h:X-Mailgun-Variables parameter: expected a JSON object of at most 4096 octets"},
 		{letter("h:X-A", "1", "h:x-a", "2"), 400, "h:x-a parameter is there more than once"},
 		{letter("h:X-Mailgun-Variables", "{}", "v:a", "1"), 400, "h:X-Mailgun-Variables parameter is there beside v: parameters"},
