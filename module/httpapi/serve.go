@@ -54,16 +54,27 @@ func (e *Endpoint) listen(s *settings, handler http.Handler) error {
 // open listens on an address.
 func open(a config.Endpoint, cert *tls.Config) (net.Listener, error) {
 	if a.Scheme == "unix" {
-		// A socket that a process left behind which was killed.
-		if info, err := os.Lstat(a.Path); err == nil && info.Mode().Type() == os.ModeSocket {
-			_ = os.Remove(a.Path)
-		}
+		removeStale(a.Path)
 	}
 	l, err := net.Listen(a.Network(), a.Address())
 	if err != nil || !a.IsTLS() {
 		return l, err
 	}
 	return tls.NewListener(l, strict(cert)), nil
+}
+
+// removeStale removes a socket that a killed process left behind, on which nobody
+// listens. If it cannot be removed, listening says why.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != os.ModeSocket {
+		return
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return
+	}
+	_ = os.Remove(path)
 }
 
 // strict is maddy's TLS configuration without what SMTP still needs and HTTP does

@@ -1,0 +1,129 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/foxcpp/maddy/framework/config"
+	"github.com/foxcpp/maddy/framework/log"
+)
+
+// hang ends waits that would last.
+const hang = 30 * time.Second
+
+func newEndpoint() *Endpoint { return &Endpoint{log: log.Logger{Out: log.NopOutput{}}} }
+
+// socket returns the path of one; those of t.TempDir may be too long.
+func socket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// client talks to a Unix socket.
+func client(path string) *http.Client {
+	return &http.Client{Timeout: hang, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+}
+
+// Close lets a request end that is being served, and takes no other.
+func TestCloseWaits(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	inside, leave := make(chan bool), make(chan bool)
+	e := newEndpoint()
+	err := e.listen(&settings{listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		inside <- true
+		<-leave
+		io.WriteString(w, "done")
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan string)
+	go func() {
+		res, err := client(path).Get("http://api/")
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		answers <- string(text)
+	}()
+	<-inside
+	closed := make(chan error)
+	go func() { closed <- e.Close() }()
+	for { // until it takes no more
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			break
+		}
+		c.Close()
+		time.Sleep(time.Millisecond)
+	}
+	leave <- true
+	if got := <-answers; got != "done" {
+		t.Errorf("got %s", got)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := newEndpoint().Close(); err != nil {
+		t.Errorf("one that never served: %v", err)
+	}
+}
+
+// A socket that nobody listens on is replaced; one that somebody listens on, or
+// another file, is not.
+func TestSockets(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	l, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil)
+	if err != nil {
+		t.Fatalf("stale: %v", err)
+	}
+	defer l.Close()
+	if _, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil); err == nil {
+		t.Error("somebody else's socket was taken")
+	}
+	file := path + ".txt"
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(config.Endpoint{Scheme: "unix", Path: file}, nil); err == nil {
+		t.Error("a file was replaced")
+	}
+	// One address that is taken closes the others again.
+	e := newEndpoint()
+	other := path + "2"
+	err = e.listen(&settings{listen: []config.Endpoint{{Scheme: "unix", Path: other}, {Scheme: "unix", Path: path}}}, http.NotFoundHandler())
+	if err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("got %v", err)
+	}
+	if c, err := net.Dial("unix", other); err == nil {
+		c.Close()
+		t.Error("an address is still open")
+	}
+}
