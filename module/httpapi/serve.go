@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
+	"golang.org/x/net/netutil"
 
 	"tlscontrol/internal/api"
 )
@@ -31,7 +32,7 @@ func (e *Endpoint) listen(s *settings, handler http.Handler) error {
 		ErrorLog:          stdlog.New(serverLog{e}, "", 0),
 	}
 	for _, a := range s.listen {
-		l, err := open(a, s.tls)
+		l, err := open(a, s.tls, connections*s.requests)
 		if err != nil {
 			for _, l := range e.listeners {
 				l.Close()
@@ -51,14 +52,23 @@ func (e *Endpoint) listen(s *settings, handler http.Handler) error {
 	return nil
 }
 
-// open listens on an address.
-func open(a config.Endpoint, cert *tls.Config) (net.Listener, error) {
+// connections is how many there may be for each request that is served at a time;
+// most of them are idle. Strangers who open more wait, and do not use up what
+// deliveries need.
+const connections = 4
+
+// open listens on an address, with so many connections at a time.
+func open(a config.Endpoint, cert *tls.Config, most int) (net.Listener, error) {
 	if a.Scheme == "unix" {
 		removeStale(a.Path)
 	}
 	l, err := net.Listen(a.Network(), a.Address())
-	if err != nil || !a.IsTLS() {
-		return l, err
+	if err != nil {
+		return nil, err
+	}
+	l = netutil.LimitListener(l, most)
+	if !a.IsTLS() {
+		return l, nil
 	}
 	return tls.NewListener(l, strict(cert)), nil
 }

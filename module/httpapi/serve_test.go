@@ -47,7 +47,7 @@ func TestCloseWaits(t *testing.T) {
 	path := socket(t)
 	inside, leave := make(chan bool), make(chan bool)
 	e := newEndpoint()
-	err := e.listen(&settings{listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	err := e.listen(&settings{requests: 10, listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		inside <- true
 		<-leave
 		io.WriteString(w, "done")
@@ -100,30 +100,67 @@ func TestSockets(t *testing.T) {
 	}
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
-	l, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil)
+	l, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil, 1)
 	if err != nil {
 		t.Fatalf("stale: %v", err)
 	}
 	defer l.Close()
-	if _, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil); err == nil {
+	if _, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil, 1); err == nil {
 		t.Error("somebody else's socket was taken")
 	}
 	file := path + ".txt"
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(config.Endpoint{Scheme: "unix", Path: file}, nil); err == nil {
+	if _, err := open(config.Endpoint{Scheme: "unix", Path: file}, nil, 1); err == nil {
 		t.Error("a file was replaced")
 	}
 	// One address that is taken closes the others again.
 	e := newEndpoint()
 	other := path + "2"
-	err = e.listen(&settings{listen: []config.Endpoint{{Scheme: "unix", Path: other}, {Scheme: "unix", Path: path}}}, http.NotFoundHandler())
+	err = e.listen(&settings{requests: 1, listen: []config.Endpoint{{Scheme: "unix", Path: other}, {Scheme: "unix", Path: path}}}, http.NotFoundHandler())
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("got %v", err)
 	}
 	if c, err := net.Dial("unix", other); err == nil {
 		c.Close()
 		t.Error("an address is still open")
+	}
+}
+
+// Connections that do nothing are as many as there may be, and no more.
+func TestConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	e := newEndpoint()
+	if err := e.listen(&settings{requests: 1, listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.NotFoundHandler()); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var idle []net.Conn
+	for range connections {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		res, err := client(path).Get("http://api/")
+		if err == nil {
+			err = res.Body.Close()
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Errorf("one too many was served: %v", err)
+	case <-time.After(50 * time.Millisecond): // it is never served, however long one waits
+	}
+	idle[0].Close()
+	if err := <-answered; err != nil {
+		t.Error(err)
 	}
 }
