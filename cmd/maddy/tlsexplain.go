@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/emersion/go-message/textproto"
 	"github.com/foxcpp/maddy"
-	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/hooks"
 	"github.com/foxcpp/maddy/framework/module"
 	"github.com/urfave/cli/v2"
@@ -61,8 +59,19 @@ func answerFlags() []cli.Flag {
 	}
 }
 
+// checkTimeout refuses a --timeout in which nothing can be asked: every failure would look like one of DNS or of a table.
+func checkTimeout(c *cli.Context) error {
+	if t := c.Duration("timeout"); t <= 0 {
+		return usageError(c, "--timeout: unexpected %q, expected a time such as 30s", t)
+	}
+	return nil
+}
+
 func tlsExplain(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
+		return err
+	}
+	if err := checkTimeout(c); err != nil {
 		return err
 	}
 	q := remotetls.Question{
@@ -76,9 +85,11 @@ func tlsExplain(c *cli.Context) error {
 		return usageError(c, "--to is required")
 	}
 	q.Header = c.Generic("header").(*fields).header
+	var at visit
+	defer at.leave()
 	// maddy adds a hook for each module it initialises that has something to close.
 	defer hooks.RunHooks(hooks.EventShutdown)
-	target, err := openTarget(c)
+	target, err := openTarget(c, &at)
 	if err != nil {
 		return inVain(explain(err))
 	}
@@ -145,8 +156,8 @@ func inVain(err error) error {
 }
 
 // openTarget opens the target.remote_tls block that --target names, or the only one there is.
-func openTarget(c *cli.Context) (*remotetls.Target, error) {
-	cfg, err := registerIn(c, enterStateDir)
+func openTarget(c *cli.Context, at *visit) (*remotetls.Target, error) {
+	cfg, err := registerIn(c, at.enter)
 	if err != nil {
 		return nil, err
 	}
@@ -174,24 +185,6 @@ func openTarget(c *cli.Context) (*remotetls.Target, error) {
 	return instance.(*remotetls.Target), nil
 }
 
-// enterStateDir does what maddy.InitDirs does, and makes nothing: whoever asks may not be the user that the server
-// runs as.
-func enterStateDir() error {
-	if config.StateDirectory == "" {
-		config.StateDirectory = maddy.DefaultStateDirectory
-	}
-	if config.RuntimeDirectory == "" {
-		config.RuntimeDirectory = maddy.DefaultRuntimeDirectory
-	}
-	if !filepath.IsAbs(config.StateDirectory) {
-		return fmt.Errorf("state_dir: unexpected %q, expected an absolute path", config.StateDirectory)
-	}
-	if err := os.Chdir(config.StateDirectory); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // probeCommand returns "maddy tls probe".
 func probeCommand() *cli.Command {
 	return &cli.Command{
@@ -217,6 +210,15 @@ func tlsProbe(c *cli.Context) error {
 	domain, err := oneArgument(c, "DOMAIN")
 	if err != nil {
 		return err
+	}
+	if err := checkTimeout(c); err != nil {
+		return err
+	}
+	if strings.Contains(domain, "@") {
+		return usageError(c, "unexpected address %q, expected a domain", domain)
+	}
+	if port := c.Int("port"); port == 0 { // which Alone takes for "not given"
+		return usageError(c, "--port: unexpected \"0\", expected a number from 1 to 65535")
 	}
 	alone := remotetls.Alone{
 		Hostname: c.String("hostname"), Resolvers: c.StringSlice("resolver"), Port: c.Int("port"), Roots: c.String("ca"),

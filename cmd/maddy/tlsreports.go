@@ -30,6 +30,7 @@ that is over, it also says what became of the report.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name:    "cfg-block",
+				Aliases: []string{"target"}, // as the other commands have it
 				Usage:   "The target.remote_tls `BLOCK`, instead of all that have tlsrpt",
 				EnvVars: []string{"MADDY_CFGBLOCK"},
 			},
@@ -69,11 +70,13 @@ func runReports(c *cli.Context) error {
 		}
 		domain = strings.TrimPrefix(address, "x@")
 	}
-	blocks, err := registerBlocks(c)
+	var at visit
+	defer at.leave()
+	cfg, err := registerIn(c, at.enter)
 	if err != nil {
 		return explain(err)
 	}
-	all, err := readReports(c.String("cfg-block"), blocks, day)
+	all, err := readReports(c.String("cfg-block"), cfg.blocks, day)
 	if err != nil {
 		return explain(err)
 	}
