@@ -20,7 +20,8 @@ type mutable interface {
 // ErrNotKept reports that a table took a value and has another one afterwards:
 // somebody else wrote in between, or the table lost it.
 var ErrNotKept = errors.New("the table does not hold what was just written: " +
-	"somebody else changed it at the same time (try again), or its queries are wrong")
+	"somebody else changed it at the same time (try again), the database could not keep it (is its disk full?), " +
+	"or its queries are wrong")
 
 // Keys returns the keys of the table, sorted, or ErrReadOnly.
 func (g *Guard) Keys(ctx context.Context) ([]string, error) {

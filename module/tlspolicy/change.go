@@ -13,12 +13,14 @@ import (
 
 // ConflictError reports that the row holds something else than what was just
 // written: somebody on another machine wrote at the same time, and it is worth
-// another try, or the queries of a table.sql_query are wrong.
+// another try; or the disk is full, which maddy's tables keep to themselves when a
+// row is new; or the queries of a table.sql_query are wrong.
 type ConflictError struct{ Domain string }
 
 func (e *ConflictError) Error() string {
 	return "the row of domain " + policy.Quote(e.Domain) + " does not hold what was just written: " +
-		"somebody else changed it at the same time (try again), or the table's queries are wrong"
+		"somebody else changed it at the same time (try again), the database could not keep it (is its disk full?), " +
+		"or the table's queries are wrong"
 }
 
 func (d domains) Set(ctx context.Context, domain string, changes Changes) (Domain, error) {
