@@ -202,7 +202,11 @@ func printMemory(c *cli.Context, rows []remembered) error {
 		return nil
 	}
 	if len(rows) == 0 {
-		return nil
+		if c.Args().Present() {
+			return nil // The error tells of each host.
+		}
+		_, err := fmt.Fprintln(c.App.Writer, "Nothing is remembered.")
+		return err
 	}
 	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(table, strings.Join(cells, "\t")) }
