@@ -239,6 +239,43 @@ func TestMendedDirectory(t *testing.T) {
 	}
 }
 
+// What could not be written while the disk was full is written when it is not any
+// more: else a restart would forget it, and the domain were without its policy for
+// whoever can forge DNS then.
+func TestMendedDirectoryGetsWhatItMissed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := w.cache(in(dir))
+	for i := range 3 {
+		domain := fmt.Sprintf("d%d.example", i)
+		w.publish(domain, "1", page("mx.example.net"))
+		wantPolicy(t, c, domain, "mx.example.net")
+	}
+	c.upkeep() // in vain
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		c.upkeep()
+		if entries, _ := os.ReadDir(filepath.Join(dir, "policies")); len(entries) == 3 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("policies that could not be written are not on disk, though it is well again")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	c.Close()
+	if got := files(t, dir); len(got) != 3 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLeftoversAreRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

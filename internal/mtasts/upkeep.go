@@ -32,7 +32,8 @@ func (c *Cache) keepUp() {
 	}
 }
 
-// upkeep drops the policies that have expired and refreshes those that are due.
+// upkeep drops the policies that have expired, has those written that the disk did
+// not take, and refreshes those that are due.
 // It returns when that is done, or the cache is closed.
 func (c *Cache) upkeep() {
 	c.upkeeping.Lock()
@@ -42,6 +43,11 @@ func (c *Cache) upkeep() {
 	due, expired := c.table.due(now, now.Add(-usedWithin))
 	if c.disk != nil {
 		c.disk.remove(expired)
+		for _, name := range c.disk.unsaved() {
+			if known := c.table.look(name); known.policy.freshAt(now) {
+				c.disk.save(name, known.policy, known.used)
+			}
+		}
 	}
 	places := make(chan struct{}, maxRefreshes)
 	var round sync.WaitGroup

@@ -7,13 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	// maxWaiting bounds the changes that wait for the disk. What is lost when it is
-	// stuck is written at the next refresh.
+	// maxWaiting bounds the changes that wait for the disk. Policies that are lost
+	// when it is stuck are written when it moves again, see unsaved.
 	maxWaiting = 256
 	// drainTimeout is how long close waits for the disk.
 	drainTimeout = 3 * time.Second
@@ -33,6 +34,11 @@ type writer struct {
 	closed   bool
 	told     time.Time // when trouble was last logged
 	silenced int       // troubles since
+
+	// missed are the files of policies that could not be written. A policy of which
+	// nothing is on disk does not survive a restart, though the disk may be well
+	// long before the policy is fetched anew.
+	missed map[string]bool
 }
 
 // job is a file to be written, or to be removed where there is no text.
@@ -45,7 +51,7 @@ type job struct {
 func startWriter(dir string, readOnly bool, log *slog.Logger) *writer {
 	w := &writer{
 		dir: filepath.Join(dir, subdirectory), readOnly: readOnly, log: log,
-		jobs: make(chan job, maxWaiting), done: make(chan struct{}),
+		jobs: make(chan job, maxWaiting), done: make(chan struct{}), missed: make(map[string]bool),
 	}
 	go w.work()
 	return w
@@ -72,6 +78,7 @@ func (w *writer) remove(domains []string) {
 // removed when it is read again: it has expired, or there are too many.
 func (w *writer) put(j job) {
 	if !w.queued(j) {
+		w.miss(j)
 		w.complain(errors.New("too many changes wait for the disk"))
 	}
 }
@@ -95,9 +102,37 @@ func (w *writer) work() {
 	defer close(w.done)
 	for j := range w.jobs {
 		if err := w.do(j); err != nil {
+			w.miss(j)
 			w.complain(err)
 		}
 	}
+}
+
+// miss notes a policy that is not on disk as it should be.
+func (w *writer) miss(j job) {
+	if j.text == nil {
+		return // What should be gone is found at the next start.
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.missed) < maxPolicies {
+		w.missed[j.name] = true
+	}
+}
+
+// unsaved returns the domains of some policies that could not be written, each of
+// them once: who asks has them written again.
+func (w *writer) unsaved() (domains []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.missed {
+		if len(domains) == maxWaiting/2 { // the other half is for what is fetched now
+			break
+		}
+		delete(w.missed, name)
+		domains = append(domains, strings.TrimSuffix(name, suffix))
+	}
+	return domains
 }
 
 func (w *writer) do(j job) (err error) {
