@@ -368,8 +368,23 @@ func TestSyslogStuck(t *testing.T) {
 
 func TestSyslogMissing(t *testing.T) {
 	t.Parallel()
-	if _, err := openSyslog([]string{filepath.Join(t.TempDir(), "none")}); err == nil {
-		t.Error("no error")
+	dir := t.TempDir()
+	none, directory := filepath.Join(dir, "none"), dir // as /var/run/log is one of systemd's
+	_, err := openSyslog([]string{none, directory})
+	if want := "no syslog daemon listens at " + none + ", " + directory; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+
+	// The error of a socket is not lost among the places where there is none.
+	socket := filepath.Join(dir, "log")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := openSyslog([]string{socket, directory}); err == nil || !strings.Contains(err.Error(), socket+": connect: connection refused") {
+		t.Errorf("%v, want the refusal of %s", err, socket)
 	}
 }
 

@@ -3,9 +3,12 @@ package status
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -72,18 +75,22 @@ func (s *syslog) connect() error {
 	return nil
 }
 
-// dial tries datagrams before streams, as daemons and other clients do.
+// dial tries datagrams before streams, as daemons and other clients do. The error is
+// that of a socket which is there; of the places where there is none it tells all.
 func (s *syslog) dial() (net.Conn, error) {
-	err := errors.New("no syslog socket configured")
+	failed := fmt.Errorf("no syslog daemon listens at %s", strings.Join(s.paths, ", "))
 	for _, network := range []string{"unixgram", "unix"} {
 		for _, path := range s.paths {
-			var conn net.Conn
-			if conn, err = net.DialTimeout(network, path, syslogTimeout); err == nil {
+			conn, err := net.DialTimeout(network, path, syslogTimeout)
+			if err == nil {
 				return conn, nil
+			}
+			if info, bad := os.Stat(path); bad == nil && info.Mode().Type() == fs.ModeSocket {
+				failed = err
 			}
 		}
 	}
-	return nil, err
+	return nil, failed
 }
 
 // Write sends one message a line. A message that cannot be sent is tried once
