@@ -227,7 +227,7 @@ func explainDomain(c *cli.Context, err error) error {
 	case errors.Is(err, tlspolicy.ErrNoTable), errors.Is(err, tlspolicy.ErrReadOnlyTable):
 		return withHint(err, "edit the table's source, or use one like: domains sql_table { driver sqlite3; dsn tls_domains.db; table_name tls_domains }")
 	case errors.As(err, &row) && row.Broken:
-		return withHint(err, "mend the row in the table, name all five settings to \"maddy tls domain set\", or remove the row with \"maddy tls domain unset\"")
+		return withHint(err, "mend the row where it is kept; in a table that can be changed from here also: name all five settings to \"maddy tls domain set\", or remove the row with \"maddy tls domain unset\"")
 	}
 	return err
 }
