@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"strconv"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -15,7 +16,7 @@ import (
 // serve signed.test as mx1.signed.test and mx2.signed.test, where everything is signed and mx2 has a TLSA record that
 // proves its certificate, and mx1 one that does not. They serve sts.test too, whose MTA-STS policy, from a host with the
 // port $STS, is about mx1.example.net alone. clear.test has a host without STARTTLS, down.test one where nobody
-// listens, silent.test is not answered for.
+// listens, silent.test is not answered for. The policy host of slow.test does not say a word.
 func serve(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: serve")
@@ -67,6 +68,12 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	policies.Serve("sts.test", mailtest.STSPage{
 		Body: "version: STSv1\r\nmode: enforce\r\nmax_age: 86400\r\nmx: mx1.example.net\r\n",
 	})
+	resolver.MX("slow.test", 10, "mx1.example.net")
+	resolver.TXT("_mta-sts.slow.test", "v=STSv1; id=20261126;")
+	silent, err := net.Listen("tcp", net.JoinHostPort("127.66.0.9", strconv.Itoa(policies.Port())))
+	ts.Check(err)
+	ts.Defer(func() { silent.Close() })
+	resolver.A("mta-sts.slow.test", "127.66.0.9")
 	ts.Setenv("STS", strconv.Itoa(policies.Port()))
 	ts.Setenv("DNS", resolver.Addr())
 	ts.Setenv("PORT", strconv.Itoa(port))

@@ -151,6 +151,9 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	g.route = rt
 	var f *Failure
 	if g.sts, f = sts.wait(d, rt.Hosts[0]); f != nil {
+		if g.sts.Err == nil { // or it would look as if there were none, to those who explain
+			g.sts.Err = &mtasts.Error{Kind: mtasts.Internal, Domain: g.domain, Err: errors.New("not found out in time")}
+		}
 		return nil, f
 	}
 	if g.enforced() {
