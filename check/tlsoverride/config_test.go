@@ -68,7 +68,7 @@ func TestMistakes(t *testing.T) {
 		{"tls_override all", `maddy.conf:1: tls_override: unexpected "all", expected a block`},
 		{"tls_override {\npolicy\n}", `maddy.conf:2: policy: expected &name or a block`},
 		{"tls_override {\npolicy outbound\n}", `maddy.conf:2: policy: unexpected "outbound", expected &name or a block`},
-		{"tls_override {\npolicy &outbound\n}", `maddy.conf:2: policy: unknown config block: outbound`},
+		{"tls_override {\npolicy &outbound\n}", `maddy.conf:2: policy: there is no block named "outbound"`},
 		{"tls_override {\npolicy {\n}\npolicy {\n}\n}", `maddy.conf:4: policy is already set at maddy.conf:2`},
 		{"tls_override {\npolicy {\nrequire_tls maybe\n}\n}", `maddy.conf:3: require_tls: unexpected "maybe", expected yes or no`},
 	}

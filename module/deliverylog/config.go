@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/foxcpp/maddy/framework/config"
+
+	"tlscontrol/module/blocks"
 )
 
 // The kinds of outputs, as they are written in the configuration.
@@ -20,12 +21,6 @@ const (
 )
 
 const outputChoices = "file PATH, stderr, stdout, syslog or off"
-
-// maxHeaders and maxHeaderName bound what every document carries.
-const (
-	maxHeaders    = 32
-	maxHeaderName = 64
-)
 
 // settings is a block that was read and found good.
 type settings struct {
@@ -69,7 +64,7 @@ func parse(block config.Node) (settings, error) {
 		case node.Name == "headers" && seen["headers"]:
 			err = errors.New("headers: the directive may stand only once, list all names in it")
 		case node.Name == "headers":
-			s.headers, err = parseHeaders(node.Args)
+			s.headers, err = blocks.HeaderNames(node.Args)
 		default:
 			err = fmt.Errorf("unexpected directive %q, expected output or headers", node.Name)
 		}
@@ -136,39 +131,4 @@ func parseOutput(args []string) (outputSetting, error) {
 		return outputSetting{kind: kind}, nil
 	}
 	return outputSetting{}, fmt.Errorf("output: unexpected %q, expected %s", kind, outputChoices)
-}
-
-func parseHeaders(args []string) ([]string, error) {
-	if len(args) == 0 {
-		return nil, errors.New("headers: expected at least one field name")
-	}
-	if len(args) > maxHeaders {
-		return nil, fmt.Errorf("headers: %d field names, expected at most %d", len(args), maxHeaders)
-	}
-	var names []string
-	for _, arg := range args {
-		if !validFieldName(arg) {
-			return nil, fmt.Errorf("headers: %q is not the name of a header field", arg)
-		}
-		name := strings.ToLower(arg)
-		if slices.Contains(names, name) {
-			return nil, fmt.Errorf("headers: %q stands here twice", arg)
-		}
-		names = append(names, name)
-	}
-	return names, nil
-}
-
-// validFieldName allows what RFC 5322, section 2.2, does: printable US-ASCII
-// without the colon.
-func validFieldName(s string) bool {
-	if s == "" || len(s) > maxHeaderName {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == ':' {
-			return false
-		}
-	}
-	return true
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"tlscontrol/internal/events"
 	"tlscontrol/internal/events/journal"
+	"tlscontrol/module/blocks"
 )
 
 // Defaults and bounds.
@@ -24,9 +24,6 @@ const (
 	minJournal     = 1 << 20
 	maxJournal     = 1 << 40
 	day            = 24 * time.Hour
-
-	maxHeaders    = 32
-	maxHeaderName = 64
 )
 
 // defaultHeaders are the fields that the HTTP API filters by, and shows.
@@ -91,7 +88,7 @@ func (s *settings) read(node config.Node) (err error) {
 	case "journal_size":
 		s.size, err = readSize(node)
 	case "headers":
-		s.headers, err = readHeaders(node.Args)
+		s.headers, err = blocks.HeaderNames(node.Args)
 	default:
 		err = fmt.Errorf("unexpected directive %q, expected %s", node.Name, everyDirective)
 	}
@@ -144,41 +141,6 @@ func readSize(node config.Node) (int64, error) {
 		return 0, fmt.Errorf("journal_size: unexpected %q, expected %s", arg, expected)
 	}
 	return int64(n), nil
-}
-
-func readHeaders(args []string) ([]string, error) {
-	if len(args) == 0 {
-		return nil, errors.New("headers: expected at least one field name")
-	}
-	if len(args) > maxHeaders {
-		return nil, fmt.Errorf("headers: %d field names, expected at most %d", len(args), maxHeaders)
-	}
-	var names []string
-	for _, arg := range args {
-		if !validFieldName(arg) {
-			return nil, fmt.Errorf("headers: %q is not the name of a header field", arg)
-		}
-		name := strings.ToLower(arg)
-		if slices.Contains(names, name) {
-			return nil, fmt.Errorf("headers: %q stands here twice", arg)
-		}
-		names = append(names, name)
-	}
-	return names, nil
-}
-
-// validFieldName allows what RFC 5322, section 2.2, does: printable US-ASCII
-// without the colon.
-func validFieldName(s string) bool {
-	if s == "" || len(s) > maxHeaderName {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == ':' {
-			return false
-		}
-	}
-	return true
 }
 
 // complete fills in what the block leaves to us, and checks what depends on the

@@ -216,8 +216,8 @@ func TestDirectiveMistakes(t *testing.T) {
 		{`policy outbound`, `maddy.conf:2: policy: unexpected "outbound", expected &name or a block`},
 		{`policy &`, `maddy.conf:2: policy: unexpected "&", expected &name or a block`},
 		{`policy &a &b`, `maddy.conf:2: policy: unexpected "&b", expected &name or a block`},
-		{"policy &a {\n}", `maddy.conf:2: policy: unexpected block after &a`},
-		{`policy &nowhere`, `maddy.conf:2: policy: unknown config block: nowhere`},
+		{"policy &a {\n}", `maddy.conf:2: policy: a block is not allowed after &a`},
+		{`policy &nowhere`, `maddy.conf:2: policy: there is no block named "nowhere"`},
 		{"policy {\nrequire_tls maybe\n}", `maddy.conf:3: require_tls: unexpected "maybe", expected yes or no`},
 		{"policy {\n}\npolicy {\n}", `maddy.conf:4: duplicate directive: policy`},
 	}

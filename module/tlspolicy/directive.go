@@ -6,7 +6,8 @@ import (
 	"strings"
 
 	"github.com/foxcpp/maddy/framework/config"
-	"github.com/foxcpp/maddy/framework/module"
+
+	"tlscontrol/module/blocks"
 )
 
 // Directive reads a directive that names a policy, for config.Map.Custom: either
@@ -17,38 +18,12 @@ import (
 // where the braces hold what a tls_policy block holds. It returns a *Module.
 // Every error carries file and line.
 func Directive(m *config.Map, node config.Node) (interface{}, error) {
-	mod, err := fromNode(m, node)
+	mod, err := blocks.Find(m, node, modName, func(block *config.Map) (*Module, error) {
+		mod := newModule("")
+		return mod, mod.Init(block)
+	})
 	if err != nil {
 		return nil, placed(node, err)
-	}
-	return mod, nil
-}
-
-func fromNode(m *config.Map, node config.Node) (*Module, error) {
-	switch {
-	case len(node.Args) > 1:
-		return nil, fmt.Errorf("%s: unexpected %q, expected &name or a block", node.Name, node.Args[1])
-	case len(node.Args) == 0 && node.Children == nil:
-		return nil, fmt.Errorf("%s: expected &name or a block", node.Name)
-	case len(node.Args) == 0:
-		mod := newModule("")
-		return mod, mod.Init(config.NewMap(m.Globals, node))
-	}
-	name, ok := strings.CutPrefix(node.Args[0], "&")
-	if !ok || name == "" {
-		return nil, fmt.Errorf("%s: unexpected %q, expected &name or a block", node.Name, node.Args[0])
-	}
-	if err := noBlock(node); err != nil {
-		return nil, fmt.Errorf("%w after %s", err, node.Args[0])
-	}
-	found, err := module.GetInstance(name)
-	if err != nil {
-		return nil, within(node, err)
-	}
-	mod, ok := found.(*Module)
-	if !ok {
-		return nil, fmt.Errorf("%s: %s is a %s block, expected a %s block",
-			node.Name, node.Args[0], found.Name(), modName)
 	}
 	return mod, nil
 }

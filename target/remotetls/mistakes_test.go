@@ -101,7 +101,7 @@ func mistakes(missing, bad string) []mistake {
 		{"tls_client {\ncurves X25519 {\n}\n}", `3: curves: unexpected block, expected at least one name`},
 
 		{"policy outbound", `2: policy: unexpected "outbound", expected &name or a block`},
-		{"policy &nowhere", `2: policy: unknown config block: nowhere`},
+		{"policy &nowhere", `2: policy: there is no block named "nowhere"`},
 		{"policy {\nrequire_tls maybe\n}", `3: require_tls: unexpected "maybe", expected yes or no`},
 		{"delivery_log off", `2: delivery_log: unexpected "off", expected &name or a block`},
 		{"delivery_log &nowhere", `2: delivery_log: there is no block named "nowhere"`},
