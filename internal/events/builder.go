@@ -89,7 +89,8 @@ func (b *builder) tags(col field, values []string) error {
 // parameters.
 const maxScope = 20_000
 
-// scope restricts the statement to sending domains; nil are all.
+// scope restricts the statement to sending domains, with *.name for all below
+// one; nil are all.
 func (b *builder) scope(domains []string) error {
 	if domains == nil {
 		b.text("1=1")
@@ -102,22 +103,60 @@ func (b *builder) scope(domains []string) error {
 	if len(domains) > maxScope {
 		return fmt.Errorf("%w: more than %d domains", ErrFilter, maxScope)
 	}
+	exact := make([]string, 0, len(domains))
+	var below []string
+	for _, d := range domains {
+		if name, ok := strings.CutPrefix(d, "*."); ok {
+			below = append(below, name)
+		} else {
+			exact = append(exact, d)
+		}
+	}
+	if len(below) > 0 {
+		b.below(exact, below)
+		return nil
+	}
 	if len(domains) > 1 && !b.numbered {
 		// To SQLite the sign says that no index of the column is to be used: it would
 		// read and sort all events of all domains for the first page of them. Going
 		// by time it stops when the page is full, and sees the domain in that index.
 		b.text("+")
 	}
+	b.domains(exact)
+	return nil
+}
+
+func (b *builder) domains(names []string) {
 	b.text("sender_domain IN (")
-	for i, d := range domains {
+	for i, d := range names {
 		if i > 0 {
 			b.text(",")
 		}
 		b.arg(normalize(d))
 	}
 	b.text(")")
-	return nil
 }
+
+// below is scope with domains of which those below count.
+func (b *builder) below(exact, below []string) {
+	b.text("(")
+	for i, d := range below {
+		if i > 0 {
+			b.text(" OR ")
+		}
+		b.text(`sender_domain LIKE `)
+		b.arg("%." + likeEscape.Replace(normalize(d)))
+		b.text(` ESCAPE '!'`)
+	}
+	if len(exact) > 0 {
+		b.text(" OR ")
+		b.domains(exact)
+	}
+	b.text(")")
+}
+
+// likeEscape takes their meaning from the signs that LIKE has.
+var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
 
 // fold1 is fold for what keeps its letter case.
 func fold1(s string, limit int) string {

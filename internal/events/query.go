@@ -24,7 +24,7 @@ type Cursor struct {
 // Query is a question for a page of events.
 type Query struct {
 	// Domains are the sending domains of which events may be seen, nil for all.
-	// An empty list that is not nil is none.
+	// An empty list that is not nil is none. *.name stands for all below one.
 	Domains []string
 	Filter  Filter // nil for all
 	// Begin and End bound the time, the first inclusive, the second exclusive;

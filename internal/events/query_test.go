@@ -269,6 +269,8 @@ func TestScope(t *testing.T) {
 			want    string
 		}{
 			{nil, "1 2 3 4"}, {[]string{}, ""}, {[]string{"ONE.example"}, "1"}, {[]string{"one.example", "two.example"}, "1 2"}, {[]string{"%"}, ""},
+			{[]string{"*.ONE.example"}, "3"}, {[]string{"*.example"}, "1 2 3"}, {[]string{"*.one.example", "two.example", "x.example"}, "2 3"},
+			{[]string{"*.two.example", "*.sub.one.example"}, ""}, {[]string{"*.%"}, ""}, {[]string{"*._ne.example"}, ""}, {[]string{"*.!"}, ""},
 		} {
 			for _, f := range []Filter{nil, Or{And{}}, Or{Not{Or{}}, Is{FieldSenderDomain, []string{"two.example"}}}, Not{Is{FieldID, []string{"x"}}}} {
 				if got, _ := w.ask(t, Query{Domains: c.domains, Filter: f, Ascending: true}); got != c.want {
