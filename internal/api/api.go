@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-message/textproto"
 	"golang.org/x/sync/semaphore"
 
+	"tlscontrol/internal/events"
 	"tlscontrol/internal/policy"
 )
 
@@ -106,11 +107,18 @@ type Events interface {
 	// Query returns a page. A question that the store does not understand is an
 	// *Error.
 	Query(ctx context.Context, q Query) (Page, error)
+	// Message returns all events of a message, by queue ID or message ID, oldest
+	// first. Domains are as in Query.
+	Message(ctx context.Context, id string, domains []string) ([]json.RawMessage, error)
+	// Stats counts what happened, in parts of the time. Domains are as in Query.
+	Stats(ctx context.Context, begin, end time.Time, part time.Duration, domains []string) (events.Stats, error)
 }
 
-// Query is a question for a page of events of one sending domain.
+// Query is a question for a page of events.
 type Query struct {
-	Domain     string
+	// Domains are the sending domains of which events may be seen, with *.name for
+	// all below one, and * for all there are.
+	Domains    []string
 	Filter     Filter    // nil for all
 	Begin, End time.Time // the first inclusive, the second exclusive; zero is no bound
 	Ascending  bool
@@ -159,7 +167,8 @@ type Config struct {
 	Rate float64
 	// Ready are the parts that must work for the API to, by name.
 	Ready map[string]func(context.Context) error
-	// UI is served under /ui/, if there is one. It has to see to its own logins.
+	// UI are the files of the page for people, served under /ui/; nil if there is
+	// none. What the page shows is served beside it (ui.go).
 	UI http.Handler
 	// Count is told of every answer: the route, as Routes has it, "ui" or "other",
 	// and the status. May be nil.
@@ -171,14 +180,16 @@ type Config struct {
 // API is the handler of all routes. It is safe for concurrent use.
 type API struct {
 	Config
-	routes  []route
-	places  chan struct{}       // one for each request that is served
-	memory  *semaphore.Weighted // octets of bodies
-	guesses *guesses
-	pacer   *pacer
-	origin  *http.CrossOriginProtection
-	health  lastReady
-	sending []string // SendingDomains, normalised
+	routes   []route
+	uiRoutes []route
+	sessions *sessions
+	places   chan struct{}       // one for each request that is served
+	memory   *semaphore.Weighted // octets of bodies
+	guesses  *guesses
+	pacer    *pacer
+	origin   *http.CrossOriginProtection
+	health   lastReady
+	sending  []string // SendingDomains, normalised
 }
 
 // New makes an API. It fails if a name in SendingDomains is not one.
@@ -202,12 +213,13 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("an API without keys, mail or domains")
 	}
 	a := &API{
-		Config:  cfg,
-		places:  make(chan struct{}, cfg.MaxRequests),
-		memory:  semaphore.NewWeighted(max(maxMemory, cfg.MaxMessage+formOverhead)),
-		guesses: newGuesses(),
-		pacer:   newPacer(cfg.Rate),
-		origin:  http.NewCrossOriginProtection(),
+		Config:   cfg,
+		places:   make(chan struct{}, cfg.MaxRequests),
+		memory:   semaphore.NewWeighted(max(maxMemory, cfg.MaxMessage+formOverhead)),
+		guesses:  newGuesses(),
+		sessions: newSessions(time.Now),
+		pacer:    newPacer(cfg.Rate),
+		origin:   crossOrigin(cfg.PublicURL),
 	}
 	for _, name := range cfg.SendingDomains {
 		normal, err := parsePattern(name)
@@ -216,6 +228,6 @@ func New(cfg Config) (*API, error) {
 		}
 		a.sending = append(a.sending, normal)
 	}
-	a.routes = a.table()
+	a.routes, a.uiRoutes = a.table(), a.uiTable()
 	return a, nil
 }

@@ -25,40 +25,58 @@ func denied(rt *route) *Error {
 }
 
 // secret returns the key that a request brings: the password of the user "api"
-// (Basic, RFC 7617), or the token (Bearer, RFC 6750).
-func secret(r *http.Request) (string, bool) {
-	if user, password, ok := r.BasicAuth(); ok {
-		return password, user == "api" && password != ""
+// (Basic, RFC 7617), or the token (Bearer, RFC 6750); "" if it brings none.
+func secret(r *http.Request) string {
+	if user, password, ok := r.BasicAuth(); ok && user == "api" {
+		return password
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		return token
+	}
+	return ""
 }
 
 // authenticate returns who is calling. A key that is not for the route is
 // refused like one that does not exist.
 func (a *API) authenticate(r *http.Request, rt *route) (Key, error) {
+	key, found, err := a.identify(r, secret(r))
+	switch {
+	case err != nil:
+		return Key{}, err
+	case !found:
+		return Key{}, denied(rt)
+	case rt.access != senders && key.Domain != "": // no guess
+		a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", policy.Quote(r.URL.Path))
+		return Key{}, denied(rt)
+	}
+	return key, nil
+}
+
+// identify returns the key that a secret belongs to, and whether there is one;
+// "" is none. Who sends many wrong ones has to wait.
+func (a *API) identify(r *http.Request, word string) (Key, bool, error) {
 	from := remote(r)
 	if wait := a.guesses.wait(from); wait > 0 {
-		return Key{}, tooMany("Too many requests with wrong keys", wait)
+		return Key{}, false, tooMany("Too many requests with wrong keys", wait)
 	}
-	word, ok := secret(r)
-	if ok && len(word) <= maxSecret {
+	if word != "" && len(word) <= maxSecret {
 		key, found, err := a.Keys.Authenticate(r.Context(), word)
 		if err != nil {
-			a.Log("keys cannot be looked up", "reason", err.Error())
-			return Key{}, unavailable("Keys cannot be looked up now, try again later")
+			return Key{}, false, a.keysAway(err)
 		}
-		if found && (rt.access == senders || key.Domain == "") {
-			return key, nil
-		}
-		if found { // no guess
-			a.Log("key refused", "key", key.ID, "src_ip", from.String(), "path", policy.Quote(r.URL.Path))
-			return Key{}, denied(rt)
+		if found {
+			return key, true, nil
 		}
 	}
 	a.guesses.wrong(from)
 	a.Log("authentication failed", "src_ip", from.String())
-	return Key{}, denied(rt)
+	return Key{}, false, nil
+}
+
+// keysAway is for when nobody knows whose a key is.
+func (a *API) keysAway(err error) error {
+	a.Log("keys cannot be looked up", "reason", err.Error())
+	return unavailable("Keys cannot be looked up now, try again later")
 }
 
 // admit returns the normalised domain of the path. A key of one domain does not

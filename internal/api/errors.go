@@ -94,7 +94,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
-	if e.Status == http.StatusUnauthorized {
+	if e.Status == http.StatusUnauthorized && !forUI(r) { // there a browser would ask for a password
 		w.Header().Set("WWW-Authenticate", `Basic realm="API", charset="UTF-8"`)
 	}
 	if e.bare {

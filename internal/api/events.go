@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -63,27 +64,38 @@ func (a *API) getEventsPage(w http.ResponseWriter, r *http.Request, c call) erro
 
 // page answers with the events of a question at a place.
 func (a *API) page(w http.ResponseWriter, r *http.Request, c call, q question, at place) error {
+	found, err := a.ask(r.Context(), []string{c.domain}, q, at)
+	if err != nil {
+		return err
+	}
+	base := a.base(r) + "/v3/" + url.PathEscape(c.domain) + "/events/"
+	answer(w, r, http.StatusOK, eventsAnswer{found.Items, links(base, q, at, found)})
+	return nil
+}
+
+// ask asks a question about domains, at a place.
+func (a *API) ask(ctx context.Context, domains []string, q question, at place) (Page, error) {
 	if a.Events == nil {
-		return &Error{Status: http.StatusNotFound, Text: "Nothing keeps events here: the http_api block has no store"}
+		return Page{}, nothingKept()
 	}
 	filter, err := q.filter()
 	if err != nil {
-		return err
+		return Page{}, err
 	}
 	asked := Query{
-		Domain: c.domain, Filter: filter, Begin: timeOf(q.Begin), End: timeOf(q.End),
+		Domains: domains, Filter: filter, Begin: timeOf(q.Begin), End: timeOf(q.End),
 		Ascending: q.Ascending, Limit: q.Limit,
 	}
 	asked.After, asked.Before = at.cursors(q.Ascending)
-	found, err := a.Events.Query(r.Context(), asked)
-	if err != nil {
-		return err
-	}
+	found, err := a.Events.Query(ctx, asked)
 	if found.Items == nil {
 		found.Items = []json.RawMessage{} // [], and not null
 	}
-	answer(w, r, http.StatusOK, eventsAnswer{found.Items, a.links(r, c.domain, q, at, found)})
-	return nil
+	return found, err
+}
+
+func nothingKept() *Error {
+	return &Error{Status: http.StatusNotFound, Text: "Nothing keeps events here: the http_api block has no store"}
 }
 
 func timeOf(micros *int64) time.Time {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestTimeRange(t *testing.T) {
 		p := w.ask("/v3/example.com/events?" + v.Encode())
 		for range 2 { // the second time by the token
 			q := w.query
-			if !q.Begin.Equal(tt.from) || !q.End.Equal(tt.to) || q.Ascending != tt.up || q.Limit != 100 || q.Domain != "example.com" {
+			if !q.Begin.Equal(tt.from) || !q.End.Equal(tt.to) || q.Ascending != tt.up || q.Limit != 100 || !slices.Equal(q.Domains, []string{"example.com"}) {
 				t.Errorf("%s: %+v", v.Encode(), q)
 			}
 			if q.After != nil || q.Before != nil || text(q.Filter) != "(event=accepted,delivered,failed)" {

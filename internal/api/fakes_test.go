@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"tlscontrol/internal/events"
 	"tlscontrol/internal/policy"
 )
 
@@ -30,13 +31,16 @@ type world struct {
 
 	mu       sync.Mutex
 	keysErr  error
-	asked    int // how often keys were looked up
+	revoked  bool // the full key
+	asked    int  // how often keys were looked up
 	domains  map[string]Change
 	sent     []*Message
 	refuse   error
 	accepted []Accepted
 	query    Query
 	events   Page
+	story    []json.RawMessage
+	scope    []string // that Message or Stats was asked for
 	eventErr error
 	log      []string
 }
@@ -75,7 +79,7 @@ func (w *world) Authenticate(_ context.Context, secret string) (Key, bool, error
 	w.asked++
 	switch secret {
 	case fullKey:
-		return Key{ID: "full"}, true, w.keysErr
+		return Key{ID: "full"}, !w.revoked, w.keysErr
 	case domainKey:
 		return Key{ID: "one", Domain: "example.com"}, true, w.keysErr
 	case "panic":
@@ -160,6 +164,27 @@ func (e eventsOf) Query(_ context.Context, q Query) (Page, error) {
 	defer e.w.mu.Unlock()
 	e.w.query = q
 	return e.w.events, e.w.eventErr
+}
+
+func (e eventsOf) Message(_ context.Context, id string, domains []string) ([]json.RawMessage, error) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.w.scope = domains
+	if id != "q1" {
+		return nil, e.w.eventErr
+	}
+	return e.w.story, e.w.eventErr
+}
+
+func (e eventsOf) Stats(_ context.Context, begin, end time.Time, part time.Duration, domains []string) (events.Stats, error) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.w.scope = domains
+	var s events.Stats
+	for at := begin; at.Before(end); at = at.Add(part) {
+		s.Buckets = append(s.Buckets, events.Bucket{Start: at})
+	}
+	return s, e.w.eventErr
 }
 
 // request is one to be sent.

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -136,9 +135,8 @@ func (p *place) sane() bool {
 	return false
 }
 
-// links are the URLs of the pages around one.
-func (a *API) links(r *http.Request, domain string, q question, at place, found Page) paging {
-	base := a.base(r) + "/v3/" + url.PathEscape(domain) + "/events/"
+// links are the URLs of the pages around one, which begin with base.
+func links(base string, q question, at place, found Page) paging {
 	// Without events there is nothing beyond the cursor: what comes in there later is
 	// found from the same place, and what is on the other side from its end.
 	next, previous := place{Side: start}, place{Side: end}

@@ -21,9 +21,10 @@ type handler func(w http.ResponseWriter, r *http.Request, c call) error
 
 // call is what is known of a request before its handler is asked.
 type call struct {
-	key    Key
-	domain string // of the path, normalised; "" if there is none in it
-	page   string // of the path
+	key     Key
+	domain  string  // of the path, normalised; "" if there is none in it
+	page    string  // of the path
+	session session // of the page for people, if it is for that
 }
 
 // route is one method of one path. Segments in braces stand for anything.
@@ -111,7 +112,7 @@ func segments(u *url.URL) ([]string, bool) {
 
 // find returns the route of a request. If there is none, the error says whether
 // another method would have one.
-func (a *API) find(r *http.Request) (*route, map[string]string, *Error) {
+func find(routes []route, r *http.Request) (*route, map[string]string, *Error) {
 	parts, ok := segments(r.URL)
 	if !ok {
 		return nil, nil, notFound()
@@ -121,8 +122,8 @@ func (a *API) find(r *http.Request) (*route, map[string]string, *Error) {
 		method = http.MethodGet
 	}
 	var allowed []string
-	for i := range a.routes {
-		rt := &a.routes[i]
+	for i := range routes {
+		rt := &routes[i]
 		values, ok := rt.match(parts)
 		if !ok {
 			continue
@@ -144,13 +145,14 @@ func (a *API) find(r *http.Request) (*route, map[string]string, *Error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	if a.UI != nil && (r.URL.Path == "/ui" || strings.HasPrefix(r.URL.Path, "/ui/")) {
+	if a.UI != nil && forUI(r) {
+		protect(w.Header())
 		a.count("ui", w, func(w http.ResponseWriter) {
-			a.guard(w, r, func() error { a.UI.ServeHTTP(w, r); return nil })
+			a.guard(w, r, func() error { return a.serveUI(w, r) })
 		})
 		return
 	}
-	rt, values, err := a.find(r)
+	rt, values, err := find(a.routes, r)
 	name := "other"
 	if err == nil {
 		name = rt.String()

@@ -20,6 +20,7 @@ import (
 	"tlscontrol/internal/api"
 	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/policy"
+	"tlscontrol/internal/ui"
 	"tlscontrol/module/eventstore"
 	"tlscontrol/module/tlspolicy"
 )
@@ -48,6 +49,7 @@ type settings struct {
 	maxMessage int64
 	requests   int
 	rate       float64
+	ui         bool
 }
 
 // directive is one that the block may hold, once.
@@ -71,6 +73,7 @@ func (s *settings) directives() []directive {
 		{name: "max_message_size", read: s.readMaxMessage},
 		{name: "max_requests", read: s.readMaxRequests},
 		{name: "rate_limit", read: s.readRate},
+		{name: "ui", read: boolean(&s.ui)},
 		{name: "insecure_auth", read: boolean(&s.insecure)},
 		{name: "debug", read: boolean(&s.debug), global: true},
 	}
@@ -79,7 +82,7 @@ func (s *settings) directives() []directive {
 // parse reads the block. Every error carries file and line, the wrong word and
 // the choices.
 func parse(cfg *config.Map, addresses []string) (*settings, error) {
-	s := &settings{policy: tlspolicy.BuiltIn(), maxMessage: api.DefaultMaxMessage, requests: api.DefaultMaxRequests, rate: api.DefaultRate}
+	s := &settings{policy: tlspolicy.BuiltIn(), maxMessage: api.DefaultMaxMessage, requests: api.DefaultMaxRequests, rate: api.DefaultRate, ui: true}
 	seen, err := s.children(cfg)
 	if err != nil {
 		return nil, err
@@ -366,6 +369,9 @@ func (s *settings) config(logger *log.Logger) api.Config {
 		Rate:           s.rate,
 		Count:          metrics.Default().API(api.Routes()),
 		Log:            func(msg string, fields ...any) { logger.Msg(msg, fields...) },
+	}
+	if s.ui {
+		c.UI = ui.Handler()
 	}
 	c.Ready = checks(keys, s.policy.Domains())
 	if s.store != nil && s.store.Store() != nil {

@@ -34,23 +34,23 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.hostname != "relay.xn--bcher-kva.example" || s.maxMessage != api.DefaultMaxMessage || s.rate != api.DefaultRate ||
-		s.requests != api.DefaultMaxRequests || s.store != nil || s.policy == nil || len(s.listen) != 4 {
+		s.requests != api.DefaultMaxRequests || !s.ui || s.store != nil || s.policy == nil || len(s.listen) != 4 {
 		t.Errorf("got %+v", s)
 	}
 	s, err = load(t, needed+"hostname a.example\nsending_domains a.example *.b.example\npublic_url https://api.example.org/x\n"+
-		"max_message_size 1M\nmax_requests 7\nrate_limit 3\ninsecure_auth\ndebug yes\ntls off", "tcp://0.0.0.0:80")
+		"max_message_size 1M\nmax_requests 7\nrate_limit 3\ninsecure_auth\nui off\ndebug yes\ntls off", "tcp://0.0.0.0:80")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.hostname != "a.example" || len(s.sending) != 2 || s.publicURL != "https://api.example.org/x" || s.maxMessage != 1<<20 ||
-		s.requests != 7 || s.rate != 3 || !s.insecure || !s.debug {
+		s.requests != 7 || s.rate != 3 || !s.insecure || s.ui || !s.debug {
 		t.Errorf("got %+v", s)
 	}
 }
 
 func TestMistakes(t *testing.T) {
 	t.Parallel()
-	const every = "policy, deliver_to, keys, store, tls, hostname, sending_domains, public_url, max_message_size, max_requests, rate_limit, insecure_auth, debug"
+	const every = "policy, deliver_to, keys, store, tls, hostname, sending_domains, public_url, max_message_size, max_requests, rate_limit, ui, insecure_auth, debug"
 	for _, tt := range []struct{ lines, address, want string }{
 		{"", "", `1: http_api: missing directive deliver_to`},
 		{"deliver_to dummy", "", `1: http_api: missing directive keys`},
@@ -77,6 +77,7 @@ func TestMistakes(t *testing.T) {
 		{"max_requests 0", "", `2: max_requests: unexpected "0", expected a number from 1 to 10000`},
 		{"rate_limit 1 2", "", `2: rate_limit: unexpected "2" after "1", expected a number from 1 to 1000000`},
 		{"rate_limit {\n}", "", `2: rate_limit: unexpected block, expected a number from 1 to 1000000`},
+		{"ui maybe", "", `2: ui: unexpected "maybe", expected yes or no`},
 		{"insecure_auth maybe", "", `2: insecure_auth: unexpected "maybe", expected yes or no`},
 		{needed, "", `1: http_api: no address to listen on, expected some like tls://0.0.0.0:8443`},
 		{needed, "0.0.0.0:8443", `1: http_api: unexpected "0.0.0.0:8443", expected an address like tls://0.0.0.0:8443, tcp://127.0.0.1:8025 or unix:///run/api.sock`},

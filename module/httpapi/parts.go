@@ -2,8 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/foxcpp/maddy/framework/log"
 	"github.com/foxcpp/maddy/framework/module"
@@ -73,20 +76,47 @@ func (s store) Accepted(a api.Accepted) {
 // Query asks for a page.
 func (s store) Query(ctx context.Context, q api.Query) (api.Page, error) {
 	asked := events.Query{
-		Domains: []string{q.Domain}, Filter: condition(q.Filter), Begin: q.Begin, End: q.End,
+		Domains: scope(q.Domains), Filter: condition(q.Filter), Begin: q.Begin, End: q.End,
 		Ascending: q.Ascending, Limit: q.Limit, After: cursor(q.After), Before: cursor(q.Before),
 	}
 	found, err := s.Store.Query(ctx, asked)
-	switch {
-	case errors.Is(err, events.ErrFilter):
-		return api.Page{}, &api.Error{Status: http.StatusBadRequest, Text: err.Error()}
-	case err != nil:
-		s.log.Error("event store does not answer", err)
-		return api.Page{}, &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 10, Text: "The event store does not answer now, try again later"}
-	case len(found.Items) == 0:
-		return api.Page{}, nil
+	if err != nil || len(found.Items) == 0 {
+		return api.Page{}, s.explain(err)
 	}
 	return api.Page{Items: found.Items, First: place(found.First), Last: place(found.Last)}, nil
+}
+
+// Message returns what is known of a message.
+func (s store) Message(ctx context.Context, id string, domains []string) ([]json.RawMessage, error) {
+	story, err := s.Store.Message(ctx, id, scope(domains))
+	return story, s.explain(err)
+}
+
+// Stats counts.
+func (s store) Stats(ctx context.Context, begin, end time.Time, part time.Duration, domains []string) (events.Stats, error) {
+	stats, err := s.Store.Stats(ctx, begin, end, part, scope(domains))
+	return stats, s.explain(err)
+}
+
+// explain gives errors a status.
+func (s store) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, events.ErrFilter):
+		return &api.Error{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	s.log.Error("event store does not answer", err)
+	return &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 10, Text: "The event store does not answer now, try again later"}
+}
+
+// scope is whose events may be seen, as the store has it: nil for all, and never
+// because nobody said whose.
+func scope(domains []string) []string {
+	if slices.Contains(domains, "*") {
+		return nil
+	}
+	return append([]string{}, domains...)
 }
 
 func cursor(c *api.Cursor) *events.Cursor {
