@@ -5,9 +5,9 @@ import { count, draw, make, moment } from './dom.js';
 
 const WIDTH = 720;
 const HEIGHT = 200;
-const LEFT = 44; // for the scale
-const BOTTOM = 22; // for times
-const TOP = 8;
+const LEFT = 54; // for the scale
+const BOTTOM = 26; // for times
+const TOP = 14;
 
 const num = (value) => Number(value) || 0;
 
@@ -23,7 +23,7 @@ export function stack(buckets, series, label, shares) {
   });
   for (const part of [0, 0.5, 1]) {
     const y = TOP + height * (1 - part);
-    const value = shares ? `${100 * part} %` : most === 1 && part === 0.5 ? '' : count(most * part);
+    const value = shares ? `${100 * part}%` : most === 1 && part === 0.5 ? '' : count(most * part);
     svg.append(draw('line', { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: 'grid' }),
       draw('text', { x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, value));
   }

@@ -71,16 +71,17 @@ function event(doc) {
       doc.reason && make('span', { class: 'reason' }, text(doc.reason))),
     reply && make('p', { class: 'reply' }, reply),
     s.description && make('p', { class: 'quiet' }, text(s.description)),
-    doc['delivery-status'] && make('div', { class: 'columns' }, connection(s), policy(doc)),
+    doc['delivery-status'] && make('div', { class: 'columns' }, connection(doc, s), policy(doc)),
     certificate(s), downgrade(s), hosts(s),
     make('details', null, make('summary', null, 'Document'), make('pre', { tabindex: 0 }, JSON.stringify(doc, null, 2))));
 }
 
-function connection(s) {
+function connection(doc, s) {
   const address = [s['mx-ip'], s['mx-port']].map(text).filter(Boolean).join(' port ');
   return part('Connection', facts([
     ['MX host', s['mx-host']],
     ['Address', address],
+    ['From our address', object(doc.envelope)['sending-ip']],
     ['TLS', s.tls === true ? [s['tls-version'], s['tls-cipher'], s['tls-key-exchange']].map(text).filter(Boolean).join(', ') || 'yes' : yes(s.tls)],
     ['Certificate verified', yes(s['certificate-verified'])],
     ['Verified by', s.verification],
@@ -104,7 +105,6 @@ function policy(doc) {
     ['Skip verification', setting('skip-verification')],
     ['The recipient’s policies', list(p.floors).map(text).join(', ')],
     ['Demanded in the end', p.demanded],
-    ['From', text(object(doc.envelope)['sending-ip'])],
   ]);
   return found.childElementCount > 0 && part('Policy', found);
 }
