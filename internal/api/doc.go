@@ -15,6 +15,9 @@
 //  5. The handler reads the form (form.go) within its limits and does its work:
 //     messages.go and mime.go, connection.go, domains.go, events.go.
 //
+// The page for people asks the same handlers, with a session in place of a key
+// (ui.go, session.go, uidata.go); its files are in internal/ui.
+//
 // Who knows the answers is not here: Mail, Domains, Keys and Events are
 // interfaces. module/httpapi implements them with maddy's parts.
 //

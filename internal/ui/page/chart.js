@@ -3,11 +3,13 @@
 
 import { count, draw, make, moment } from './dom.js';
 
-const WIDTH = 720;
-const HEIGHT = 200;
-const LEFT = 54; // for the scale
+const HEIGHT = 210;
+const LEFT = 46; // for the scale
 const BOTTOM = 26; // for times
 const TOP = 14;
+
+// Plots are drawn about as wide as they are shown, so that letters keep their size.
+export const narrow = matchMedia('(max-width: 46rem)');
 
 const num = (value) => Number(value) || 0;
 
@@ -15,19 +17,20 @@ const num = (value) => Number(value) || 0;
 export function stack(buckets, series, label, shares) {
   const total = (b) => series.reduce((n, [key]) => n + num(b[key]), 0);
   const most = shares ? 1 : nice(Math.max(1, ...buckets.map(total)));
+  const width = narrow.matches ? 340 : 560;
   const height = HEIGHT - TOP - BOTTOM;
-  const step = (WIDTH - LEFT) / buckets.length;
+  const step = (width - LEFT) / buckets.length;
   const svg = draw('svg', {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: 'plot', role: 'img',
+    viewBox: `0 0 ${width} ${HEIGHT}`, class: 'plot', role: 'img',
     'aria-label': `Chart of ${series.map(([, l]) => l).join(', ')} over time. The table below says the same.`,
   });
   for (const part of [0, 0.5, 1]) {
     const y = TOP + height * (1 - part);
     const value = shares ? `${100 * part}%` : most === 1 && part === 0.5 ? '' : count(most * part);
-    svg.append(draw('line', { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: 'grid' }),
+    svg.append(draw('line', { x1: LEFT, x2: width, y1: y, y2: y, class: 'grid' }),
       draw('text', { x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, value));
   }
-  const every = Math.ceil(buckets.length / 6);
+  const every = Math.ceil(buckets.length / (narrow.matches ? 3 : 6));
   buckets.forEach((b, i) => {
     const x = LEFT + i * step;
     if (i % every === 0) svg.append(draw('text', { x, y: HEIGHT - 6 }, label(b.start)));

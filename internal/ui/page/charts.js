@@ -2,12 +2,13 @@
 
 import * as data from './data.js';
 import { $, count, day, list, make, minute, moment, object, table, text } from './dom.js';
-import { bars, stack } from './chart.js';
+import { bars, narrow, stack } from './chart.js';
 
 const DELIVERED = [['verified', 'TLS, verified'], ['unverified', 'TLS, not verified'], ['plaintext', 'Plaintext']];
 const FAILED = [['temporary', 'Deferred'], ['permanent', 'Failed for good']];
 
 let visit = 0;
+let last = null; // what is shown
 
 export async function enter() {
   const mine = ++visit;
@@ -15,7 +16,9 @@ export async function enter() {
   $('charts').setAttribute('aria-busy', 'true');
   try {
     const stats = await data.stats({ span: form.get('span'), domain: form.get('domain').trim() });
-    if (mine === visit) $('charts').replaceChildren(...build(stats));
+    if (mine !== visit) return;
+    last = stats;
+    $('charts').replaceChildren(...build(stats));
   } finally {
     $('charts').removeAttribute('aria-busy');
   }
@@ -23,6 +26,7 @@ export async function enter() {
 
 export function leave() { visit++; }
 export function clear() {
+  last = null;
   $('charts').replaceChildren();
   $('span').reset();
 }
@@ -85,6 +89,7 @@ $('span').addEventListener('submit', (event) => {
   show();
 });
 $('s-span').addEventListener('change', show);
+narrow.addEventListener('change', () => last && $('charts').replaceChildren(...build(last)));
 
 function show() {
   enter().catch((err) => document.dispatchEvent(new CustomEvent('problem', { detail: err })));

@@ -149,7 +149,6 @@ function state(trouble) {
 function setPaused(now) {
   paused = now;
   $('tail').textContent = paused ? 'Resume' : 'Pause';
-  $('tail').setAttribute('aria-pressed', String(!paused));
   state();
 }
 
