@@ -176,6 +176,28 @@ func TestPageShowsDeliveries(t *testing.T) {
 	b.until("document.querySelector('#charts figure:nth-of-type(4) table').innerText.includes('mx1.test')")
 }
 
+// TestPageKeepsUp: the tail shows what comes while more has just come than it reads
+// at a time, and while another relay's clock is ahead.
+func TestPageKeepsUp(t *testing.T) {
+	t.Parallel()
+	chromium(t)
+	var all []string
+	for n := range 2000 {
+		all = append(all, sample(time.Now(), n))
+	}
+	all = append(all, sample(time.Now().Add(time.Hour), 2000))
+	s := newPage(t, "", all, mailtest.Behaviour{})
+	key := s.key("")
+	b := s.login(key)
+	b.until("document.querySelectorAll('#rows tr').length >= 50")
+	if status, body := s.call("POST", "/v3/example.com/messages", key, apiLetter("to", "late@example.net")); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	b.until("document.querySelectorAll('#rows [title=\"late@example.net\"]').length === 2")
+	b.click("#older")
+	b.until("document.querySelectorAll('#rows tr').length >= 100")
+}
+
 // TestPageSwitches: a switch changes what the next message gets, by keyboard too;
 // a domain with a block says where it is set and stays as it is.
 func TestPageSwitches(t *testing.T) {

@@ -2,6 +2,7 @@
 // changes bring its token along.
 
 let token = '';
+let clock = 0; // seconds, the server's
 
 // Failure is an answer that is not a success.
 export class Failure extends Error {
@@ -21,6 +22,7 @@ async function ask(method, path, form) {
   } catch {
     throw new Failure(0, 'The server does not answer.');
   }
+  clock = Date.parse(answer.headers.get('Date')) / 1000 || Date.now() / 1000;
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
   if (answer.status === 401 && path !== 'login') document.dispatchEvent(new CustomEvent('loggedout'));
@@ -37,6 +39,8 @@ async function begin(answer) {
   token = session.token;
   return session;
 }
+
+export const now = () => clock;
 
 export const session = () => begin(get('session'));
 export const login = (key) => begin(ask('POST', 'login', { key }));

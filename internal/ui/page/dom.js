@@ -91,4 +91,8 @@ export function what(doc) {
 // object and text take what a document has for what it should be.
 export const object = (value) => (value !== null && typeof value === 'object' && !Array.isArray(value) ? value : {});
 export const list = (value) => (Array.isArray(value) ? value : []);
-export const text = (value) => (value === null || value === undefined ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value));
+export function text(value) {
+  if (value === null || value === undefined) return '';
+  const s = typeof value === 'object' ? JSON.stringify(value) : String(value);
+  return s.toWellFormed ? s.toWellFormed() : s; // half a surrogate pair has no place in an address
+}

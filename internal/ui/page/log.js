@@ -9,10 +9,10 @@ const REASONS = ['tls-not-offered', 'tls-rejected', 'tls-handshake', 'certificat
   'mx-unauthenticated', 'requiretls-unsupported', 'policy', 'mx-lookup', 'null-mx', 'connect', 'timeout', 'connection-lost',
   'mail-rejected', 'rcpt-rejected', 'data-rejected', 'message-too-large', 'limits', 'internal', 'tls-downgrade'];
 const PAGE = 50; // rows at a time
-const ROWS = 500; // at most; older ones make room
+const ROWS = 2000; // at most; older ones make room
 const EVERY = 2000; // milliseconds between questions
 const OVERLAP = 10; // seconds that are asked for again: stores are written in batches, not in order
-const BEHIND = 5; // pages that one question may follow
+const BEHIND = 3; // pages that one question may follow
 
 let shown = new Set(); // ids
 let newest = 0; // seconds
@@ -65,6 +65,7 @@ async function load(mine) {
   older = page.paging.next;
   show($('older'), list(page.items).length === PAGE);
   show($('empty'), items.length === 0);
+  $('news').textContent = items.length === 0 ? 'Nothing to show' : `${count(items.length)} events`;
 }
 
 // fresh leaves out what is shown already.
@@ -95,16 +96,19 @@ function schedule(mine) {
   }, EVERY);
 }
 
-// follow asks for what has come since. A page that is full has a next one.
+// follow asks for what has come since. A page that is full has a next one; where
+// more comes than anybody could read, the newest are shown and others left out.
+// A clock that is ahead, of another relay with the same store, hides nothing.
 async function follow(mine) {
   if (newest === 0) return load(mine);
-  let page = await data.events({ ...parameters(), begin: Math.max(0, newest - OVERLAP).toFixed(6), ascending: 'yes', limit: 300 });
+  let page = await data.events({ ...parameters(), begin: Math.max(0, Math.min(newest, data.now()) - OVERLAP).toFixed(6), ascending: 'yes', limit: 300 });
   let added = 0;
   for (let i = 0; mine === visit; i++) {
     const items = fresh(list(page.items));
     added += items.length;
     add(items);
-    if (list(page.items).length < 300 || i === BEHIND) break;
+    if (list(page.items).length < 300) break;
+    if (i === BEHIND) return load(mine);
     page = await data.eventsPage(page.paging.next, domainOnly(parameters()));
   }
   if (added > 0 && mine === visit) $('news').textContent = added === 1 ? '1 new event' : `${count(added)} new events`;

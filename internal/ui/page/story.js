@@ -40,7 +40,7 @@ function tell(id, docs) {
       ['Tags', docs.map((d) => list(d.tags).map(text).join(', ')).find(Boolean)],
     ], 'summary'),
     ...[...recipients].map(([recipient, events]) => make('section', { class: 'recipient' },
-      make('h2', null, recipient || 'no recipient', ' ', badge(...what(events.at(-1)))),
+      make('h2', null, make('span', null, recipient || 'no recipient'), ' ', badge(...what(events.at(-1)))),
       make('ol', { class: 'events' }, events.map(event)))),
   ];
 }
