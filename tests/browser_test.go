@@ -53,7 +53,7 @@ func browse(t *testing.T, home string) *browser {
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*hang)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*hang)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)

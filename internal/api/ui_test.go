@@ -88,12 +88,32 @@ func TestUILogin(t *testing.T) {
 	}
 }
 
-// Behind a proxy that speaks TLS, the cookie must not leave in clear.
+// Over TLS, also that of a proxy, the cookie must not leave in clear.
 func TestUICookieIsSecure(t *testing.T) {
 	t.Parallel()
 	w := newPage(t, func(c *Config) { c.PublicURL = "https://api.example.org/relay/" })
 	if cookie := w.login(fullKey).header.Get("Set-Cookie"); !strings.Contains(cookie, "; Path=/relay/ui/; ") || !strings.Contains(cookie, "; Secure") {
 		t.Errorf("got %s", cookie)
+	}
+}
+
+func TestUICookieIsSecureOverTLS(t *testing.T) {
+	t.Parallel()
+	w := newPage(t)
+	secure := httptest.NewTLSServer(w.api)
+	t.Cleanup(secure.Close)
+	r, err := http.NewRequest("POST", secure.URL+"/ui/data/login", strings.NewReader("key="+fullKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "X-Csrf-Token": {"login"}}
+	res, err := secure.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if c := res.Cookies(); len(c) != 1 || !c[0].Secure || !c[0].HttpOnly || c[0].SameSite != http.SameSiteStrictMode || c[0].Path != "/ui/" {
+		t.Errorf("got %v", c)
 	}
 }
 
