@@ -161,9 +161,13 @@ func readLines(r io.Reader, want header, take func(line []byte) error) (bad int,
 	}
 }
 
+// newSuffix is added to the name of a file that is to replace another. A crash can
+// leave it behind.
+const newSuffix = ".new"
+
 // replaceJournal puts a new file in the place of path, at once or not at all.
 func replaceJournal(path string, head header, lines []byte) error {
-	temp := path + ".new"
+	temp := path + newSuffix
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

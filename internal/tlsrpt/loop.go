@@ -9,7 +9,7 @@ import (
 // stopGrace is how long stop lets a round come to its end.
 const stopGrace = 5 * time.Second
 
-// loop is a goroutine that does something at once, and again from time to time.
+// loop is a goroutine that does something again and again.
 type loop struct {
 	mu      sync.Mutex
 	running *running // nil before start and after stop
@@ -21,9 +21,9 @@ type running struct {
 	cancel context.CancelFunc
 }
 
-// start begins. do gets a context that ends when it has to, and a channel that is
+// start begins, with the first round after a while. do gets a context that ends when it has to, and a channel that is
 // closed when it should.
-func (l *loop) start(every time.Duration, do func(ctx context.Context, quit <-chan struct{})) {
+func (l *loop) start(first, every time.Duration, do func(ctx context.Context, quit <-chan struct{})) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -31,15 +31,16 @@ func (l *loop) start(every time.Duration, do func(ctx context.Context, quit <-ch
 	l.running = r
 	go func() {
 		defer close(r.ended)
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
+		timer := time.NewTimer(first)
+		defer timer.Stop()
 		for {
-			do(ctx, r.quit)
 			select {
-			case <-ticker.C:
+			case <-timer.C:
 			case <-r.quit:
 				return
 			}
+			do(ctx, r.quit)
+			timer.Reset(every)
 		}
 	}()
 }

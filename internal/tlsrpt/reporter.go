@@ -36,8 +36,11 @@ type Config struct {
 	// AllowPrivate lets https endpoints be at private and local addresses.
 	AllowPrivate bool
 	Resolver     Resolver
-	Now          func() time.Time // nil means time.Now
-	Log          *slog.Logger
+	// Settle is how long Start lets those who take reports get ready. Zero means
+	// that they are.
+	Settle time.Duration
+	Now    func() time.Time // nil means time.Now
+	Log    *slog.Logger
 }
 
 // Reporter counts sessions and sends reports about them. Make it with Open, let
@@ -83,17 +86,18 @@ func Open(cfg Config) *Reporter {
 	if err := r.own(); err != nil {
 		r.complain(err)
 	}
-	r.flushing.start(flushEvery, func(context.Context, <-chan struct{}) {
+	r.flushing.start(0, flushEvery, func(context.Context, <-chan struct{}) {
 		defer r.recovered("writing TLS report data")
 		r.flush()
 	})
 	return r
 }
 
-// Start begins to send reports, those of earlier days first. m takes mail.
+// Start begins to send reports, those of earlier days first, once cfg.Settle is
+// over. m takes mail.
 func (r *Reporter) Start(m Mailer) {
 	r.mailer = m
-	r.sending.start(stepEvery, func(ctx context.Context, quit <-chan struct{}) {
+	r.sending.start(r.cfg.Settle, stepEvery, func(ctx context.Context, quit <-chan struct{}) {
 		defer r.recovered("sending TLS reports")
 		r.step(ctx, quit)
 	})

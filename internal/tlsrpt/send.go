@@ -83,7 +83,7 @@ func (r *Reporter) forget(name string) {
 	delete(r.batches, name)
 	progress, counts := progressPath(r.cfg.Dir, name), countsPath(r.cfg.Dir, name)
 	// Counts last: without them nothing would remove the others.
-	for _, path := range []string{progress + asideSuffix, progress, counts + asideSuffix, counts} {
+	for _, path := range []string{progress + asideSuffix, progress, counts + asideSuffix, counts + newSuffix, counts} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.cfg.Log.Error("cannot remove old TLS report data", "error", err)
 			return

@@ -59,6 +59,7 @@ func TestForget(t *testing.T) {
 	w.r.Record(session("example.net", ""))
 	w.step(allDue)
 	w.write(theDay+".jsonl.damaged", "whatever")
+	w.write(theDay+".jsonl.new", "whatever") // a crash while it was compacted
 	w.step(midnight.Add(keepDays))
 	if len(w.r.days()) != 1 {
 		t.Error("gone too early")
@@ -268,6 +269,27 @@ func TestPanic(t *testing.T) {
 	w.step(allDue.Add(firstPause))
 	if len(w.office.to()) != 1 {
 		t.Error("not sent afterwards")
+	}
+}
+
+// Who takes reports may be getting ready: until that is over nothing is handed in,
+// and Close does not wait for it.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.dns.TXT("_smtp._tls.example.net", record)
+	w.r.Record(session("example.net", ""))
+	w.close()
+	w.clock.set(allDue)
+	w.cfg.Settle = time.Hour
+	w.r = Open(w.cfg)
+	w.r.Start(w.office)
+	w.close()
+	if to := w.office.to(); len(to) != 0 {
+		t.Errorf("handed in at once: %v", to)
+	}
+	if documents, err := Read(w.cfg.Dir, w.cfg.Sender, midnight.Add(-time.Hour)); err != nil || len(documents) != 1 || documents[0].Done != "" {
+		t.Errorf("%+v, %v", documents, err)
 	}
 }
 

@@ -38,6 +38,7 @@ type Target struct {
 	engine     *delivery.Engine
 	reporting  *reporting       // nil without TLS reports
 	now        func() time.Time // of reporting; nil means time.Now
+	settle     time.Duration    // before the first report is sent
 
 	// started is done with the first message.
 	started sync.Once
@@ -47,7 +48,7 @@ var _ module.DeliveryTarget = (*Target)(nil)
 
 // New makes a target that Init will configure.
 func New(_, instName string, _, inlineArgs []string) (module.Module, error) {
-	return &Target{instName: instName, inlineArgs: inlineArgs, log: log.Logger{Name: name}}, nil
+	return &Target{instName: instName, inlineArgs: inlineArgs, log: log.Logger{Name: name}, settle: settleTime}, nil
 }
 
 // Init reads the configuration block and starts the engine.
@@ -59,7 +60,7 @@ func (t *Target) Init(cfg *config.Map) error {
 	if err != nil {
 		return err
 	}
-	if t.reporting = reports.open(t.log, t.now); t.reporting != nil {
+	if t.reporting = reports.open(t.log, t.now, t.settle); t.reporting != nil {
 		engine.Observers = append(engine.Observers, t.reporting.Observer())
 	}
 	t.engine = delivery.New(*engine)

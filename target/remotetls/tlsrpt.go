@@ -265,21 +265,28 @@ type reporting struct {
 
 // open begins to count; nothing is sent yet. Commands that open the target beside
 // the server do not count.
-func (r *reports) open(logger log.Logger, now func() time.Time) *reporting {
+func (r *reports) open(logger log.Logger, now func() time.Time, settle time.Duration) *reporting {
 	if r == nil || module.NoRun {
 		return nil
 	}
 	resolver := route.NewResolver(r.resolvers)
 	cfg := r.Config
-	cfg.Now = now
+	cfg.Now, cfg.Settle = now, settle
 	cfg.Resolver = resolver
 	cfg.Log = slog.New(slogHandler{out: logger})
 	return &reporting{Reporter: tlsrpt.Open(cfg), resolver: resolver}
 }
 
+// settleTime is how long no report is sent after the start. maddy does not say when
+// all modules stand, and a queue that is handed a message before it has read its
+// directory takes it twice, or into a directory that is not its own. All of them
+// stand after a few seconds, else no mail would come either.
+const settleTime = 10 * time.Second
+
 // send begins to send. What deliver_to names may be a queue for the very target
 // whose block this is, and such a queue delivers what it finds on disk at once: so
-// the target must be ready before.
+// the target must be ready before. The queue itself is not ready then: it waits
+// for the target.
 func (r *reports) send(globals map[string]interface{}, running *reporting) error {
 	if running == nil {
 		return nil

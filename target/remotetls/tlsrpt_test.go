@@ -206,7 +206,7 @@ func TestReportsEndToEnd(t *testing.T) {
 		}
 		w.Target = mod.(*Target)
 		w.Target.log.Out = w.log
-		w.Target.now = func() time.Time { return now }
+		w.Target.now, w.Target.settle = func() time.Time { return now }, 0
 		text := fmt.Sprintf("target.remote_tls outbound {\nhostname relay.example.com\nresolver %s\nport %d\n%s%s}", w.dns.Addr(), w.mx.Port(), quiet, block())
 		if err := w.Init(config.NewMap(map[string]interface{}{"state_dir": t.TempDir()}, nodes(t, text)[0])); err != nil {
 			t.Fatal(err)
