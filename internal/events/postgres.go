@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/lib/pq"
@@ -133,6 +134,10 @@ func (c impatient) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// passfile matches the word by which psql finds a password. The driver does not know
+// it, and would hand it to the server as a setting, which refuses the connection.
+var passfile = regexp.MustCompile(`(^|[\s?&])passfile\s*=`)
+
 // CheckDSN returns what is wrong with a connection string. The error does not
 // quote it: there may be a password in it.
 func CheckDSN(dsn string) error {
@@ -140,6 +145,9 @@ func CheckDSN(dsn string) error {
 	var inURL *url.Error
 	if errors.As(err, &inURL) {
 		return errors.New("the URL cannot be read")
+	}
+	if err == nil && passfile.MatchString(dsn) {
+		return errors.New("unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment")
 	}
 	return err
 }
