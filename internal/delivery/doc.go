@@ -7,7 +7,7 @@
 //  2. Recipients are grouped by domain; each group is served in parallel with
 //     the others and cannot touch them (deliver.go, group.go).
 //  3. policy: what is wanted. Settings for this sender, this domain and this
-//     message (Policies.Resolve).
+//     message (Policies.Row, Policies.Decide).
 //  4. route: where to. MX records and addresses (Routes), and beside them the
 //     MTA-STS policy of the domain (STS).
 //  5. tlsplan: what a connection must prove. tlsplan.Decide settles the plan for
@@ -22,8 +22,8 @@
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient
-//     (conclude.go). Observers (log, metrics, TLS reports) are told; then, and only
-//     then, the status goes back to the caller.
+//     (conclude.go). Observers (log, metrics, event store, TLS reports) are
+//     told; then, and only then, the status goes back to the caller.
 //
 // Engine.Explain walks the same way up to 6, and sends nothing (explain.go,
 // look.go).
