@@ -132,6 +132,9 @@ func (r *Reporter) compact(name string, more int64) error {
 	if err != nil {
 		return err
 	}
+	if d.lost > 0 {
+		r.complain(fmt.Errorf("%d sessions were not counted: too many different domains, or policies of one", d.lost))
+	}
 	lines := d.lines()
 	// With less than a quarter free it would soon be compacted all the time.
 	if int64(len(lines))+more > r.maxDayBytes/4*3 {

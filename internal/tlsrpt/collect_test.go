@@ -105,7 +105,7 @@ func TestHostileText(t *testing.T) {
 }
 
 // However many different things are seen, a report stays one that receivers
-// take; nothing is left out of the sums.
+// take; of the policies that are in it nothing is left out of the sums.
 func TestBoundedDocument(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -139,6 +139,9 @@ func TestBoundedDocument(t *testing.T) {
 	}
 	if len(d.Policies) != maxPolicies || details > maxDetails {
 		t.Errorf("%d policies, %d details", len(d.Policies), details)
+	}
+	if w.step(allDue); !w.log.has("TLS reports leave sessions out") {
+		t.Error("not a word about the policies that found no room")
 	}
 }
 

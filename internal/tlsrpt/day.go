@@ -35,7 +35,8 @@ type countsLine struct {
 type day struct {
 	name    string // 2026-11-26
 	domains map[string]*tally
-	bad     int // lines that could not be read
+	bad     int   // lines that could not be read
+	lost    int64 // sessions of domains and policies that found no room
 }
 
 // tally is the counts of one domain.
@@ -90,6 +91,7 @@ func (d *day) add(l countsLine) {
 	t := d.domains[l.Domain]
 	if t == nil {
 		if len(d.domains) == maxDomains {
+			d.lost = plus(d.lost, l.Count)
 			return
 		}
 		t = &tally{policies: make(map[string]*policyTally)}
@@ -100,6 +102,7 @@ func (d *day) add(l countsLine) {
 	p := t.policies[id]
 	if p == nil {
 		if len(t.policies) == maxPolicies {
+			d.lost = plus(d.lost, l.Count)
 			return
 		}
 		p = &policyTally{policy: policy, details: make(map[mox.FailureDetailsJSON]int64)}

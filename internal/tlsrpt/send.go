@@ -151,6 +151,9 @@ func (r *Reporter) batch(name string) (*batch, error) {
 	if b.day.bad > 0 {
 		r.cfg.Log.Warn("TLS report data has lines that cannot be read", "day", name, "lines", b.day.bad)
 	}
+	if b.day.lost > 0 {
+		r.cfg.Log.Warn("TLS reports leave sessions out: too many different domains, or policies of one", "day", name, "sessions", b.day.lost)
+	}
 	r.batches[name] = b
 	return b, nil
 }
