@@ -112,7 +112,7 @@ func (a *API) examine(d *draft, domain string) error {
 	if d.from, err = sender(list, domain); err != nil {
 		return err
 	}
-	if id := strings.TrimSpace(d.header.Get("Message-Id")); id != "" && !messageID(id) || len(d.header.Values("Message-Id")) > 1 {
+	if ids := d.header.Values("Message-Id"); len(ids) > 1 || len(ids) == 1 && !messageID(strings.TrimSpace(ids[0])) {
 		return bad("message parameter: the Message-ID is malformed")
 	}
 	if len(d.header.Values("Received")) > maxReceived {
@@ -121,17 +121,19 @@ func (a *API) examine(d *draft, domain string) error {
 	if err := a.takeOverride(d); err != nil {
 		return err
 	}
-	for _, name := range []string{"Bcc", "Return-Path", policy.StampField} {
+	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path", policy.StampField} {
 		d.header.Del(name)
 	}
 	complete(&d.header, domain)
 	return nil
 }
 
-// controls refuses control characters in the header.
+// controls refuses control characters in the header. A CR that ends no line is
+// one: it leaves as a line break, and would hide a field from us, or the end of
+// the header. Those that do end lines are not part of values.
 func controls(h textproto.Header) error {
 	for fields := h.Fields(); fields.Next(); {
-		if !fieldName(fields.Key()) || strings.ContainsFunc(fields.Value(), func(c rune) bool { return c != '\r' && c != '\n' && control(c) }) {
+		if !fieldName(fields.Key()) || strings.ContainsFunc(fields.Value(), control) {
 			return bad("message parameter: the header has a control character in it")
 		}
 	}

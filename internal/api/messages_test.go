@@ -333,7 +333,7 @@ func TestReadyMade(t *testing.T) {
 	got := w.ready("Return-Path: <x@example.org>\nFROM: Ann <ann@EXAMPLE.com>\r\nTo: somebody@example.org\r\nBcc: e@example.org\r\n"+
 		"TLS-Override: v=1; skip-verification=yes\r\nX-Mailgun-Require-TLS: true\r\nSubject: a\r\n b\r\nX-Ü: 1\r\n\r\nbody\r\n.\r\n", "o:skip-verification", "no")
 	w.want(got, 400, "message parameter: the header cannot be read") // for a name like this
-	got = w.ready("Return-Path: <x@example.org>\nFROM: Ann <ann@EXAMPLE.com>\r\nTo: somebody@example.org\r\nBcc: e@example.org\r\n"+
+	got = w.ready("Return-Path: <x@example.org>\nFROM: Ann <ann@EXAMPLE.com>\r\nTo: somebody@example.org\r\nBcc: e@example.org\r\nResent-Bcc: e@example.org\r\n"+
 		"TLS-Override: v=1; skip-verification=yes\r\nX-Mailgun-Require-TLS: true\r\nSubject: a\r\n b\r\n\r\nbody\r\n.\r\n", "o:skip-verification", "no")
 	w.want(got, 200, "Queued. Thank you.")
 	m := w.last()
@@ -341,7 +341,7 @@ func TestReadyMade(t *testing.T) {
 		m.Override != (policy.Override{RequireTLS: policy.Yes, SkipVerification: policy.No}) {
 		t.Errorf("got %+v", m)
 	}
-	for _, gone := range []string{"Bcc", "Return-Path", "TLS-Override", "X-Mailgun-Require-TLS"} {
+	for _, gone := range []string{"Bcc", "Resent-Bcc", "Return-Path", "TLS-Override", "X-Mailgun-Require-TLS"} {
 		if m.Header.Has(gone) {
 			t.Errorf("%s is still there", gone)
 		}
@@ -361,6 +361,11 @@ func TestReadyMade(t *testing.T) {
 		from + "X-Require-TLS: no\r\n\r\n": "o:require-tls parameter contradicts the header of the message",
 		from + "X-Require-TLS: x\r\n\r\n":  `message parameter: header field X-Require-TLS: unexpected "x", expected yes or no`,
 		from + "Message-Id: x\r\n\r\n":     "message parameter: the Message-ID is malformed",
+		from + "Message-Id: \r\n\r\n":      "message parameter: the Message-ID is malformed",
+		// On the wire a lone CR becomes a line break, and the header has a field more, or ends.
+		from + "X-A: 1\rFrom: eve@example.org\r\n\r\n":               "message parameter: the header has a control character in it",
+		"X-A: 1\r\r\n" + from + "\r\n":                               "message parameter: the header has a control character in it",
+		"X-A: 1\r\n \r\r\n" + from + "\r\n":                          "message parameter: the header has a control character in it",
 		from + strings.Repeat("Received: x\r\n", 51) + "\r\n":        "message parameter: more than 50 Received fields",
 		from + "X-A: " + strings.Repeat("x", maxHeader) + "\r\n\r\n": "message parameter: the header is longer than 262144 octets",
 	} {
