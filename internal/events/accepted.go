@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -18,13 +19,17 @@ type Accepted struct {
 	Sender    string // MAIL FROM
 	Recipient string
 	// Headers are header fields under lower-case names: message-id without
-	// brackets, from, to, subject.
+	// brackets, from, to, subject. Of each so much is quoted as of those of the
+	// delivery log: there is a document for each of a thousand recipients.
 	Headers map[string]string
 	Size    int64 // octets of header and body
 	Tags    []string
 	// Method is how it came: http, smtp.
 	Method string
 }
+
+// maxQuoted is how much of a header field is quoted, in octets.
+const maxQuoted = 2 << 10
 
 // acceptedDocument is the document of an Accepted.
 type acceptedDocument struct {
@@ -54,6 +59,10 @@ type acceptedMessage struct {
 
 // Event makes the event. It fails if the document would be too large.
 func (a Accepted) Event() (Event, error) {
+	headers := maps.Clone(a.Headers)
+	for name, value := range headers {
+		headers[name] = fold1(value, maxQuoted)
+	}
 	document, err := json.Marshal(acceptedDocument{
 		Event:           EventAccepted,
 		ID:              newID(),
@@ -64,7 +73,7 @@ func (a Accepted) Event() (Event, error) {
 		Recipient:       a.Recipient,
 		RecipientDomain: domainOf(a.Recipient),
 		Envelope:        envelope{Sender: a.Sender, Targets: a.Recipient, Transport: "smtp"},
-		Message:         acceptedMessage{Headers: a.Headers, Size: a.Size},
+		Message:         acceptedMessage{Headers: headers, Size: a.Size},
 		Tags:            a.Tags,
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // builder makes a statement. What a question says goes into args and nowhere
@@ -158,12 +157,9 @@ func (b *builder) below(exact, below []string) {
 // likeEscape takes their meaning from the signs that LIKE has.
 var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
 
-// fold1 is fold for what keeps its letter case.
+// fold1 is fold for what keeps its letter case. It cuts before, so that the work
+// is bounded, and after, because a replacement is longer than what it replaces.
 func fold1(s string, limit int) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
-	for len(s) > limit {
-		_, n := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-n]
-	}
-	return s
+	s = strings.ReplaceAll(strings.ToValidUTF8(cut(s, limit), "\ufffd"), "\x00", "\ufffd")
+	return cut(s, limit)
 }

@@ -158,6 +158,12 @@ func fold(s string, limit int) string {
 	s = strings.ToLower(s)
 	s = strings.ToValidUTF8(s, "\ufffd")
 	s = strings.ReplaceAll(s, "\x00", "\ufffd")
+	return cut(s, limit)
+}
+
+// cut returns the first limit octets of s, or fewer, up to the end of a
+// character.
+func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}

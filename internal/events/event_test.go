@@ -74,6 +74,24 @@ func TestAcceptedDocument(t *testing.T) {
 	}
 }
 
+// TestAcceptedQuotes: a message with a long header and a thousand recipients
+// must not make a gigabyte of events.
+func TestAcceptedQuotes(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ü", 128<<10)
+	a := Accepted{Time: epoch, Sender: "a@b.example", Recipient: "c@d.example", Headers: map[string]string{"subject": long, "to": "\xff" + long}}
+	e, err := a.Event()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(e.Document()); n > 5<<10 || !json.Valid(e.Document()) {
+		t.Errorf("a document of %d octets", n)
+	}
+	if len(a.Headers["subject"]) != len(long) {
+		t.Error("the headers of the caller have changed")
+	}
+}
+
 // FuzzParse: what is taken can be stored, by PostgreSQL too: valid text without
 // the octet 0, and index entries of bounded length.
 func FuzzParse(f *testing.F) {
