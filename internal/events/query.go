@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,11 @@ const MaxLimit = 300
 
 // maxStory bounds what Message returns.
 const maxStory = 1000
+
+// maxAnswer is how many octets of documents are enough for an answer, which is in
+// memory several times. Most have less than a KiB, those of hostile servers up to
+// one MiB.
+const maxAnswer = 8 << 20
 
 // Cursor is a place between events: they are ordered by time, and where that is
 // equal by id. An event that comes late has its place among the others.
@@ -37,7 +43,8 @@ type Query struct {
 	After, Before *Cursor
 }
 
-// Page is a part of the answer.
+// Page is a part of the answer. It has fewer events than the limit if there are no
+// more, or if they are large.
 type Page struct {
 	Items []json.RawMessage
 	// First and Last are the places of the first and the last event. On an empty
@@ -174,17 +181,27 @@ func (s *Store) ask(sql string) *builder {
 	return b
 }
 
-// rows reads the answer.
+// errEnough ends an answer.
+var errEnough = errors.New("enough")
+
+// rows reads the answer, up to maxAnswer.
 func (s *Store) rows(ctx context.Context, b *builder) ([]row, error) {
 	var all []row
+	size := 0
 	err := s.each(ctx, b, func(scan func(...any) error) error {
 		var r row
 		if err := scan(&r.at.Micros, &r.at.ID, &r.document); err != nil {
 			return err
 		}
 		all = append(all, r)
+		if size += len(r.document); size >= maxAnswer {
+			return errEnough
+		}
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return all, err
 }
 

@@ -400,6 +400,43 @@ func TestFirstPage(t *testing.T) {
 	}
 }
 
+// TestLargeDocuments: what hostile servers wrote into the log does not fill the
+// memory. A page of it has fewer events, and the next one goes on behind them.
+func TestLargeDocuments(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		for n := range 13 {
+			w.put(t, fact{n: n, subject: strings.Repeat("x", 1000<<10)})
+		}
+		for _, q := range []Query{{Ascending: true}, {Ascending: true, Before: place(13)}, {After: place(13)}, {Before: place(0)}} {
+			var seen []string
+			for pages := 0; ; pages++ {
+				got, p := w.ask(t, q)
+				if got == "" {
+					if pages < 2 {
+						t.Errorf("%+v: %d pages", q, pages)
+					}
+					break
+				}
+				if q.Before != nil {
+					seen = append(strings.Fields(got), seen...)
+					q.Before = p.First
+				} else {
+					seen = append(seen, strings.Fields(got)...)
+					q.After = p.Last
+				}
+			}
+			if !q.Ascending {
+				slices.Reverse(seen)
+			}
+			if got := strings.Join(seen, " "); got != "0 1 2 3 4 5 6 7 8 9 10 11 12" {
+				t.Errorf("%+v: got %s", q, got)
+			}
+		}
+	})
+}
+
 // TestQueryTimeout: a question that takes too long ends.
 func TestQueryTimeout(t *testing.T) {
 	t.Parallel()
