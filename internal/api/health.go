@@ -27,9 +27,24 @@ const readyFor = time.Second
 
 // lastReady is what the parts said last.
 type lastReady struct {
+	asking sync.Mutex // held by who asks them
+
 	lock   sync.Mutex
 	at     time.Time
 	answer healthAnswer
+}
+
+// get returns the answer, empty if there is none yet, and whether it holds.
+func (l *lastReady) get() (answer healthAnswer, holds bool) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return l.answer, !l.at.IsZero() && time.Since(l.at) < readyFor
+}
+
+func (l *lastReady) put(answer healthAnswer) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	l.at, l.answer = time.Now(), answer
 }
 
 // ready says whether the parts that the API needs work. Why one does not is for
@@ -44,13 +59,21 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request, _ call) error {
 	return nil
 }
 
-// askParts asks them, unless they have been asked just now.
+// askParts asks them, unless they have been asked just now, or are being asked:
+// whoever waited for one that hangs would have a place that mail needs.
 func (a *API) askParts() healthAnswer {
-	last := &a.health
-	last.lock.Lock()
-	defer last.lock.Unlock()
-	if !last.at.IsZero() && time.Since(last.at) < readyFor {
-		return last.answer
+	last, holds := a.health.get()
+	switch {
+	case holds:
+		return last
+	case last.Status == "": // there is nothing else to say
+		a.health.asking.Lock()
+	case !a.health.asking.TryLock():
+		return last
+	}
+	defer a.health.asking.Unlock()
+	if last, holds = a.health.get(); holds {
+		return last
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readyPatience)
 	defer cancel()
@@ -62,6 +85,6 @@ func (a *API) askParts() healthAnswer {
 			a.Log("not ready", "part", name, "reason", err.Error())
 		}
 	}
-	last.at, last.answer = time.Now(), result
+	a.health.put(result)
 	return result
 }

@@ -59,6 +59,51 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Anybody may ask whether a part is ready, and while one does not answer that must
+// not take the places of those who send mail.
+func TestReadyWhileAPartHangs(t *testing.T) {
+	t.Parallel()
+	inside, leave := make(chan bool), make(chan bool)
+	first := true
+	w := newWorld(t, func(c *Config) {
+		c.MaxRequests = 2
+		c.Ready = map[string]func(context.Context) error{"part": func(context.Context) error {
+			if first {
+				first = false
+				return nil
+			}
+			inside <- true
+			<-leave
+			return nil
+		}}
+	})
+	w.want(w.do(request{method: "GET", path: "/readyz"}), 200, "ok")
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for hanging := false; !hanging; {
+			answered := make(chan bool)
+			go func() {
+				defer close(answered)
+				w.do(request{method: "GET", path: "/readyz"})
+			}()
+			select {
+			case <-inside: // the answer did not hold any longer
+				hanging = true
+				w.want(w.do(request{method: "GET", path: "/readyz"}), 200, "ok")
+				leave <- true
+				<-answered
+			case <-answered:
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(hang):
+		t.Fatal("hangs")
+	}
+}
+
 func TestUI(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) {
