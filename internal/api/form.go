@@ -17,7 +17,8 @@ import (
 const (
 	maxFields    = 2000 // 1000 recipients, one each, and the rest
 	maxFieldName = 256
-	maxValue     = 16 << 10 // of what is not a text or a file
+	maxValue     = 16 << 10  // of what is not a text or a file
+	maxAddresses = 128 << 10 // of what may hold a thousand addresses
 )
 
 // form is what a client has sent.
@@ -35,6 +36,9 @@ type file struct {
 
 // texts are the fields that may have any length and line breaks.
 var texts = []string{"text", "html", "amp-html", "message"}
+
+// addressFields are the fields that may hold many addresses.
+var addressFields = []string{"to", "cc", "bcc"}
 
 // fileFields are the fields that hold files.
 var fileFields = []string{"attachment", "inline", "message"}
@@ -148,8 +152,12 @@ func (f *form) add(name, value string) error {
 		return nil
 	}
 	if !slices.Contains(texts, name) {
-		if len(value) > maxValue {
-			return bad("%s parameter is longer than %d octets", shown(name), maxValue)
+		limit := maxValue
+		if slices.Contains(addressFields, name) {
+			limit = maxAddresses
+		}
+		if len(value) > limit {
+			return bad("%s parameter is longer than %d octets", shown(name), limit)
 		}
 		if strings.ContainsFunc(value, control) {
 			return bad("%s parameter has a line break or another control character in it", shown(name))

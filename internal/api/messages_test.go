@@ -281,6 +281,24 @@ func TestRefusedMessages(t *testing.T) {
 	}
 }
 
+// A thousand recipients may stand in one value, as scripts write them.
+func TestManyRecipients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all := make([]string, maxRecipients)
+	for i := range all {
+		all[i] = fmt.Sprintf("Somebody with a Name %d <recipient.%d@mail.example.net>", i, i)
+	}
+	f := letter()
+	f.Set("to", strings.Join(all, ", "))
+	m := w.send(f)
+	if len(m.Recipients) != maxRecipients || m.Recipients[999] != "recipient.999@mail.example.net" {
+		t.Errorf("%d recipients", len(m.Recipients))
+	}
+	f.Set("to", strings.Repeat("x", maxAddresses)+"@example.net")
+	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: f}), 400, "to parameter is longer than 131072 octets")
+}
+
 // What the pipeline says is passed on, with whether it is worth another try.
 func TestRefusedByThePipeline(t *testing.T) {
 	t.Parallel()
