@@ -186,7 +186,7 @@ type API struct {
 	places   chan struct{}       // one for each request that is served
 	memory   *semaphore.Weighted // octets of bodies
 	guesses  *guesses
-	pacer    *pacer
+	budgets  *budgets
 	origin   *http.CrossOriginProtection
 	health   lastReady
 	sending  []string // SendingDomains, normalised
@@ -212,13 +212,14 @@ func New(cfg Config) (*API, error) {
 	if cfg.Keys == nil || cfg.Mail == nil || cfg.Domains == nil {
 		return nil, errors.New("an API without keys, mail or domains")
 	}
+	largest := cfg.MaxMessage + formOverhead
 	a := &API{
 		Config:   cfg,
 		places:   make(chan struct{}, cfg.MaxRequests),
-		memory:   semaphore.NewWeighted(max(maxMemory, cfg.MaxMessage+formOverhead)),
+		memory:   semaphore.NewWeighted(max(maxMemory, largest)),
 		guesses:  newGuesses(),
 		sessions: newSessions(time.Now),
-		pacer:    newPacer(cfg.Rate),
+		budgets:  newBudgets(cfg.Rate, int64(max(1, cfg.MaxRequests/2)), max(maxMemory/2, largest)),
 		origin:   crossOrigin(cfg.PublicURL),
 	}
 	for _, name := range cfg.SendingDomains {

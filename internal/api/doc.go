@@ -9,7 +9,8 @@
 //  2. guard (limits.go) bounds how many are served at a time, recovers panics and
 //     answers for what fails.
 //  3. authenticate (auth.go) asks Keys who is calling, and holds back addresses
-//     that try keys. The pacer (limits.go) holds back keys that ask too often.
+//     that try keys. A budget (budget.go) holds back keys that ask too often, or
+//     for too much at a time.
 //  4. admit (auth.go) refuses domains that a key, or the API, is not for. Nothing
 //     of the body has been read up to here.
 //  5. The handler reads the form (form.go) within its limits and does its work:

@@ -10,9 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
-
 	"tlscontrol/internal/policy"
 )
 
@@ -23,8 +20,6 @@ const (
 	formOverhead = 1 << 20  // what a form may have besides the message
 	// maxMemory is how much of bodies is held in memory at a time.
 	maxMemory = 128 << 20
-	// maxPaced is how many keys are paced at a time.
-	maxPaced = 65536
 )
 
 // Deadlines of a request, from when its handler starts to read.
@@ -104,9 +99,9 @@ func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) 
 	}
 }
 
-// hold takes memory for the body of a request, waiting for it if need be. It
-// returns how to give it back.
-func (a *API) hold(r *http.Request, limit int64) (release func(), err error) {
+// hold takes memory for the body of a request, of the key's share and of all,
+// waiting for it if need be. It returns how to give it back.
+func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err error) {
 	size := r.ContentLength
 	if size > limit {
 		return nil, tooLarge(limit)
@@ -116,10 +111,17 @@ func (a *API) hold(r *http.Request, limit int64) (release func(), err error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), placePatience)
 	defer cancel()
+	if err := b.memory.Acquire(ctx, size); err != nil {
+		return nil, unavailable("Too many messages at a time with this key, try again later")
+	}
 	if err := a.memory.Acquire(ctx, size); err != nil {
+		b.memory.Release(size)
 		return nil, unavailable("Too many messages at a time, try again later")
 	}
-	return func() { a.memory.Release(size) }, nil
+	return func() {
+		a.memory.Release(size)
+		b.memory.Release(size)
+	}, nil
 }
 
 func tooLarge(limit int64) *Error {
@@ -145,35 +147,6 @@ func unreadable(err error, limit int64) error {
 		return &Error{Status: http.StatusRequestTimeout, Text: "The request took too long to arrive"}
 	}
 	return bad("The request body cannot be read: it is cut off or malformed")
-}
-
-// pacer holds back keys that ask too often.
-type pacer struct {
-	limit rate.Limit
-	keys  *lru.Cache[string, *rate.Limiter]
-}
-
-func newPacer(perSecond float64) *pacer {
-	c, err := lru.New[string, *rate.Limiter](maxPaced)
-	if err != nil {
-		panic(err) // the size is a constant
-	}
-	return &pacer{rate.Limit(perSecond), c}
-}
-
-// take counts a request of a key.
-func (p *pacer) take(id string) error {
-	fresh := rate.NewLimiter(p.limit, max(1, int(math.Ceil(float64(p.limit)))))
-	l, ok, _ := p.keys.PeekOrAdd(id, fresh)
-	if ok {
-		p.keys.Get(id) // it is in use
-	} else {
-		l = fresh
-	}
-	if l.Allow() {
-		return nil
-	}
-	return tooMany("Too many requests with this key", time.Duration((1-l.Tokens())/float64(p.limit)*float64(time.Second)))
 }
 
 // tooMany is for clients that have to wait.

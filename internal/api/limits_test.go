@@ -251,22 +251,79 @@ func (timeout) Is(target error) bool { return target.Error() == "i/o timeout" }
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
-	r.ContentLength = maxMemory - 1
-	release, err := w.api.hold(r, maxMemory)
-	if err != nil {
-		t.Fatal(err)
+	one, two, three := w.api.budgets.of("one"), w.api.budgets.of("two"), w.api.budgets.of("three")
+	half := func(ctx context.Context) *http.Request {
+		r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+		r.ContentLength = maxMemory / 2
+		return r
 	}
+	hold := func(b *budget) (release func()) {
+		t.Helper()
+		release, err := w.api.hold(half(t.Context()), maxMemory, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return release
+	}
+	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.api.hold(r, maxMemory); err == nil {
-		t.Error("there was memory for two")
+	release := hold(one)
+	if _, err := w.api.hold(half(gone), maxMemory, one); err == nil {
+		t.Error("one key has all")
+	}
+	again := hold(two)
+	if _, err := w.api.hold(half(gone), maxMemory, three); err == nil {
+		t.Error("there was memory for three")
 	}
 	release()
-	if release, err := w.api.hold(httptest.NewRequest("POST", "/", nil), 1); err != nil {
-		t.Error(err)
-	} else {
-		release()
+	hold(three)()
+	hold(one)()
+	again()
+}
+
+// A key that sends its messages slowly leaves places for the others.
+func TestPlacesOfAKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.MaxRequests = 4 })
+	var slow []*io.PipeWriter
+	done := make(chan bool)
+	for range 2 {
+		body, writer := io.Pipe()
+		slow = append(slow, writer)
+		r, err := http.NewRequest("POST", w.srv.URL+messagesPath, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 100
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("api", domainKey)
+		go func() {
+			defer func() { done <- true }()
+			if res, err := http.DefaultClient.Do(r); err == nil {
+				res.Body.Close()
+			}
+		}()
+	}
+	deadline := time.Now().Add(hang)
+	for len(w.api.places) < 2 { // both are being served
+		if time.Now().After(deadline) {
+			t.Fatal("they do not come in")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	ask := func(key string) reply {
+		return w.do(request{method: "POST", path: messagesPath, key: key, form: letter()})
+	}
+	for got := ask(domainKey); got.status != 429; got = ask(domainKey) { // until both have been let in
+		if time.Now().After(deadline) {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+	}
+	w.want(ask(domainKey), 429, "Too many requests at a time with this key")
+	w.want(ask(fullKey), 200, "Queued")
+	for _, writer := range slow {
+		writer.CloseWithError(io.ErrUnexpectedEOF)
+		<-done
 	}
 }
 

@@ -42,7 +42,7 @@ func (a *API) postMIME(w http.ResponseWriter, r *http.Request, c call) error {
 // post takes a message that make makes of a form.
 func (a *API) post(w http.ResponseWriter, r *http.Request, c call, make func(*form, string) (*draft, error)) error {
 	limit := a.MaxMessage + formOverhead
-	release, err := a.hold(r, limit)
+	release, err := a.hold(r, limit, c.budget)
 	if err != nil {
 		return err
 	}

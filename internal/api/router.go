@@ -22,6 +22,7 @@ type handler func(w http.ResponseWriter, r *http.Request, c call) error
 // call is what is known of a request before its handler is asked.
 type call struct {
 	key     Key
+	budget  *budget // of the key
 	domain  string  // of the path, normalised; "" if there is none in it
 	page    string  // of the path
 	session session // of the page for people, if it is for that
@@ -181,9 +182,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 	if c.key, err = a.authenticate(r, rt); err != nil {
 		return err
 	}
-	if err := a.pacer.take(c.key.ID); err != nil {
+	c.budget = a.budgets.of(c.key.ID)
+	leave, err := c.budget.enter()
+	if err != nil {
 		return err
 	}
+	defer leave()
 	if name, ok := values["domain"]; ok {
 		if c.domain, err = a.admit(c.key, rt, name); err != nil {
 			return err

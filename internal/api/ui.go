@@ -98,9 +98,12 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if writes && !c.session.owns(r.Header.Get(tokenField)) {
 		return &Error{Status: http.StatusForbidden, Text: "The request does not come from this page"}
 	}
-	if err := a.pacer.take(c.key.ID); err != nil {
+	c.budget = a.budgets.of(c.key.ID)
+	leave, err := c.budget.enter()
+	if err != nil {
 		return err
 	}
+	defer leave()
 	if name, ok := values["domain"]; ok {
 		if c.domain, err = a.admit(c.key, rt, name); err != nil {
 			return err
@@ -161,9 +164,11 @@ func (a *API) login(w http.ResponseWriter, r *http.Request, _ call) error {
 		a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", uiData+"login")
 		return &Error{Status: http.StatusUnauthorized, Text: "Invalid private key: this one can only send mail of its domain"}
 	}
-	if err := a.pacer.take(key.ID); err != nil {
+	leave, err := a.budgets.of(key.ID).enter()
+	if err != nil {
 		return err
 	}
+	defer leave()
 	if old, err := r.Cookie(cookieName); err == nil {
 		a.sessions.close(old.Value)
 	}

@@ -1,0 +1,65 @@
+package api
+
+import (
+	"math"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+)
+
+// maxBudgets is how many keys have one at a time.
+const maxBudgets = 65536
+
+// budget is what one key may use. A client that asks too often, or sends its
+// messages slowly, must leave room for the others.
+type budget struct {
+	pace   *rate.Limiter
+	places *semaphore.Weighted // half of those of all keys
+	memory *semaphore.Weighted // of bodies: half of that of all keys, or one message
+}
+
+// budgets are those of the keys that were used lately.
+type budgets struct {
+	limit          rate.Limit
+	places, memory int64
+	keys           *lru.Cache[string, *budget]
+}
+
+// newBudgets makes them, of so many requests in a second, places and octets for
+// each key.
+func newBudgets(perSecond float64, places, memory int64) *budgets {
+	c, err := lru.New[string, *budget](maxBudgets)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &budgets{rate.Limit(perSecond), places, memory, c}
+}
+
+// of returns the budget of a key.
+func (s *budgets) of(id string) *budget {
+	fresh := &budget{
+		pace:   rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
+		places: semaphore.NewWeighted(s.places),
+		memory: semaphore.NewWeighted(s.memory),
+	}
+	b, ok, _ := s.keys.PeekOrAdd(id, fresh)
+	if !ok {
+		return fresh
+	}
+	s.keys.Get(id) // it is in use
+	return b
+}
+
+// enter counts a request. It returns how to end it.
+func (b *budget) enter() (leave func(), err error) {
+	if !b.pace.Allow() {
+		return nil, tooMany("Too many requests with this key",
+			time.Duration((1-b.pace.Tokens())/float64(b.pace.Limit())*float64(time.Second)))
+	}
+	if !b.places.TryAcquire(1) {
+		return nil, tooMany("Too many requests at a time with this key", time.Second)
+	}
+	return func() { b.places.Release(1) }, nil
+}
