@@ -286,6 +286,31 @@ func TestFileGone(t *testing.T) {
 	}
 }
 
+// TestUnreadable: what the disk cannot read any more is given up in the end, and
+// does not keep back what comes after it.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, dir)
+	put(t, j, "a", "b")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir)
+	put(t, j, "c")
+	r := j.NewReader()
+	name := j.path(r.Position().segment)
+	if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o700)); err != nil { // a file whose reads fail
+		t.Fatal(err)
+	}
+	if got, damaged, err := r.Next(3, 1<<20); len(got) != 0 || damaged != 0 || err == nil {
+		t.Errorf("got %q, %d damaged, %v", got, damaged, err)
+	}
+	r.patience = 0
+	expect(t, r, 1, "c")
+	closeAll(t, j, r)
+}
+
 // TestFailedWrite: after a write that failed the journal begins a new segment.
 func TestFailedWrite(t *testing.T) {
 	t.Parallel()

@@ -6,10 +6,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // chunk is how much is read from a segment at a time.
 const chunk = 256 << 10
+
+// unreadable is how long reads may fail before what is there is given up: a disk
+// that has lost a block must not keep back everything behind it.
+const unreadable = time.Minute
 
 // Reader takes lines out of a journal, in order.
 type Reader struct {
@@ -20,13 +25,16 @@ type Reader struct {
 
 	damaged  int
 	skipping bool // in a line without an end
+
+	patience time.Duration // with a place that cannot be read
+	failed   time.Time     // since when; zero: it can
 }
 
 // NewReader makes the reader. It begins with what was not taken.
 func (j *Journal) NewReader() *Reader {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return &Reader{j: j, at: j.taken}
+	return &Reader{j: j, at: j.taken, patience: unreadable}
 }
 
 // Next returns the next documents, as many as there are but no more than
@@ -156,9 +164,18 @@ func (r *Reader) read(offset, n int64) error {
 		return nil
 	}
 	if got > 0 {
+		r.failed = time.Time{}
 		return nil
 	}
-	return err
+	if r.failed.IsZero() {
+		r.failed = time.Now()
+	}
+	if time.Since(r.failed) < r.patience {
+		return err
+	}
+	r.damaged++ // what follows has one try
+	r.skipTo(offset + n)
+	return nil
 }
 
 // skipTo goes on at an offset of the segment.
