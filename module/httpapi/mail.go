@@ -25,6 +25,8 @@ const maxSubmission = 5 * time.Minute
 type source interface {
 	Fields() policy.Fields
 	OverrideKey() (policy.Key, error)
+	Row(ctx context.Context, sendingDomain string) (*policy.Block, error)
+	Decide(policy.Question) policy.Settings
 }
 
 // mail hands messages to a target of maddy, usually a msgpipeline.
@@ -51,6 +53,9 @@ func (m *mail) Submit(ctx context.Context, message *api.Message) (string, error)
 	}
 	header := message.Header.Copy()
 	if !message.Override.IsZero() {
+		if err := m.admitted(ctx, message); err != nil {
+			return "", err
+		}
 		key, err := m.policy.OverrideKey()
 		if err != nil {
 			m.log.Error("override cannot be stamped", err, "msg_id", meta.ID)
@@ -79,6 +84,38 @@ func (m *mail) Submit(ctx context.Context, message *api.Message) (string, error)
 		}
 		return "", delivery.Body(ctx, header, buffer.MemoryBuffer{Slice: message.Body})
 	})
+}
+
+// admitted refuses an override that the policy will not follow for one of the
+// recipients (message_override): whoever asks for something and does not get it is
+// told.
+func (m *mail) admitted(ctx context.Context, message *api.Message) error {
+	from := domainOf(message.Sender)
+	row, err := m.policy.Row(ctx, from)
+	if err != nil {
+		return &api.Refusal{Temporary: true, Text: "The TLS policy of " + from + " cannot be read now, try again later"}
+	}
+	for _, to := range message.Recipients {
+		s := m.policy.Decide(policy.Question{
+			SendingDomain: from, Destination: domainOf(to), Override: message.Override, Row: row,
+		})
+		option := ""
+		switch asked := message.Override; {
+		case asked.RequireTLS != policy.Unset && s.RequireTLS != (asked.RequireTLS == policy.Yes):
+			option = "o:require-tls"
+		case asked.SkipVerification != policy.Unset && s.SkipVerification != (asked.SkipVerification == policy.Yes):
+			option = "o:skip-verification"
+		default:
+			continue
+		}
+		return &api.Refusal{Text: fmt.Sprintf("%s parameter: not admitted for %s, message_override is %s", option, to, s.MessageOverride)}
+	}
+	return nil
+}
+
+// domainOf is the domain of an address, as policies know it.
+func domainOf(addr string) string {
+	return policy.Normalize(addr[strings.LastIndexByte(addr, '@')+1:])
 }
 
 // deliver fills a delivery and commits it, or aborts it, also after a panic.

@@ -62,7 +62,14 @@ func (p *pipeline) Commit(ctx context.Context) error {
 }
 
 // overrides is a policy with a key, or none.
-type overrides struct{ err error }
+type overrides struct {
+	err    error
+	rowErr error
+	policy policy.Policy
+}
+
+func (o overrides) Row(context.Context, string) (*policy.Block, error) { return nil, o.rowErr }
+func (o overrides) Decide(q policy.Question) policy.Settings           { return o.policy.Resolve(q) }
 
 func (overrides) Fields() policy.Fields              { return policy.DefaultFields() }
 func (o overrides) OverrideKey() (policy.Key, error) { return policy.Key{1}, o.err }
@@ -109,6 +116,49 @@ func TestSubmit(t *testing.T) {
 	m = letter()
 	if _, err := newMail(p).Submit(context.Background(), m); err != nil || p.header.Has(policy.StampField) || p.meta.Conn.Proto != "HTTP" {
 		t.Errorf("asks for nothing: %v, %v", err, p.header.Map())
+	}
+}
+
+// An override that the policy would not follow is refused before anything is queued;
+// one that asks for what holds anyway is not.
+func TestSubmitAdmits(t *testing.T) {
+	t.Parallel()
+	const yes, no = policy.Yes, policy.No
+	for _, tt := range []struct {
+		top  policy.Block
+		asks policy.Override
+		want string
+	}{
+		{policy.Block{}, policy.Override{RequireTLS: no, SkipVerification: yes}, ""},
+		{policy.Block{MessageOverride: policy.AdmitNone}, policy.Override{RequireTLS: yes},
+			"o:require-tls parameter: not admitted for b@example.net, message_override is none"},
+		{policy.Block{MessageOverride: policy.AdmitNone, RequireTLS: yes}, policy.Override{RequireTLS: yes, SkipVerification: no}, ""},
+		{policy.Block{MessageOverride: policy.AdmitTighten}, policy.Override{RequireTLS: yes}, ""},
+		{policy.Block{MessageOverride: policy.AdmitTighten}, policy.Override{SkipVerification: yes},
+			"o:skip-verification parameter: not admitted for b@example.net, message_override is tighten"},
+	} {
+		p := &pipeline{}
+		m := newMail(p)
+		m.policy = overrides{policy: policy.Policy{Top: tt.top}}
+		message := letter()
+		message.Override = tt.asks
+		_, err := m.Submit(context.Background(), message)
+		got := ""
+		var refusal *api.Refusal
+		if errors.As(err, &refusal) {
+			got = refusal.Text
+		}
+		if got != tt.want || tt.want != "" && len(p.did) != 0 {
+			t.Errorf("%+v asks for %+v: %q %v, want %q", tt.top, tt.asks, got, p.did, tt.want)
+		}
+	}
+	m := newMail(&pipeline{})
+	m.policy = overrides{rowErr: errors.New("away")}
+	message := letter()
+	message.Override = policy.Override{RequireTLS: yes}
+	var refusal *api.Refusal
+	if _, err := m.Submit(context.Background(), message); !errors.As(err, &refusal) || !refusal.Temporary {
+		t.Errorf("without the table: %v", err)
 	}
 }
 
@@ -159,7 +209,7 @@ func TestSubmitFails(t *testing.T) {
 
 	p = &pipeline{}
 	m := newMail(p)
-	m.policy = overrides{errors.New("secret key file")}
+	m.policy = overrides{err: errors.New("secret key file")}
 	asks := letter()
 	asks.Override.RequireTLS = policy.Yes
 	_, err := m.Submit(context.Background(), asks)
