@@ -12,7 +12,7 @@
 //     addresses are checked before they go into a command (address.go); MAIL,
 //     RCPT and, where the server permits, DATA or a small message as BDAT go
 //     out in one flight, whose replies are then read in order (flight.go); the
-//     message follows with every line end made CRLF (body.go, data.go).
+//     message follows with every line end made CRLF (body.go, data.go, chunk.go).
 //  4. Reset makes a session clean again after a transaction that was not.
 //  5. Quit or Close ends it.
 //
