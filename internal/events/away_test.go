@@ -63,6 +63,46 @@ func TestSQLiteGarbage(t *testing.T) {
 	}
 }
 
+// TestSQLiteRemoved: with its file removed, or another one in its place, a store
+// does not write to what nobody can open again.
+func TestSQLiteRemoved(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "events.db")
+	w := start(t, Config{Driver: SQLite, DSN: file})
+	w.put(t, fact{n: 1})
+	if got, _ := w.ask(t, Query{}); got != "1" {
+		t.Errorf("got %s", got)
+	}
+	for _, name := range []string{file, file + "-wal", file + "-shm"} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Ready(context.Background()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("ready: %v", err)
+	}
+	w.put(t, fact{n: 2})
+	if got, _ := w.ask(t, Query{}); got != "2" {
+		t.Errorf("got %s", got)
+	}
+	if err := os.Rename(file, file+".old"); err != nil { // the others stay
+		t.Fatal(err)
+	}
+	w.put(t, fact{n: 3})
+	if got, _ := w.ask(t, Query{}); got != "3" {
+		t.Errorf("got %s", got)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	if !w.log.has("the database file: was removed or replaced, what comes from now on goes to " + file) {
+		t.Errorf("%q", w.log.all)
+	}
+}
+
 // TestPostgresAwayAndBack: the server goes while events come, and comes back.
 func TestPostgresAwayAndBack(t *testing.T) {
 	t.Parallel()

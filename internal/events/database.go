@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,9 @@ type database struct {
 
 	migrating sync.Mutex
 	ready     atomic.Bool // the schema is what it must be
+
+	path string                      // of SQLite's file
+	file atomic.Pointer[os.FileInfo] // the one that has the schema
 }
 
 // newDatabase makes the handles; nothing is opened before it is needed.
@@ -76,23 +80,57 @@ func (db *database) close() error {
 	return errors.Join(db.read.Close(), db.write.Close())
 }
 
-// prepare brings the schema up to date, once.
+// prepare brings the schema up to date: once, and again in the file that takes
+// the place of one that was removed.
 func (db *database) prepare(ctx context.Context) error {
-	if db.ready.Load() {
+	if db.ready.Load() && !db.moved() {
 		return nil
 	}
 	db.migrating.Lock()
 	defer db.migrating.Unlock()
 	if db.ready.Load() {
-		return nil
+		if !db.moved() {
+			return nil
+		}
+		db.leave()
 	}
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	if err := db.migrate(ctx); err != nil {
 		return err
 	}
+	if db.path != "" {
+		file, err := os.Stat(db.path)
+		if err != nil {
+			db.leave()
+			return err
+		}
+		db.file.Store(&file)
+	}
 	db.ready.Store(true)
 	return nil
+}
+
+// moved tells whether the file that has the schema is not there any more, or
+// another one in its place. A connection would go on to write to what nobody
+// can open again, and have no error.
+func (db *database) moved() bool {
+	was := db.file.Load()
+	if was == nil {
+		return false
+	}
+	file, err := os.Stat(db.path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(*was, file)
+}
+
+// leave closes the connections to the file that was there. One that is busy with
+// a question is closed when it is maxIdle old.
+func (db *database) leave() {
+	db.ready.Store(false)
+	db.write.SetMaxIdleConns(0)
+	db.write.SetMaxIdleConns(db.writers)
+	db.read.SetMaxIdleConns(0)
+	db.read.SetMaxIdleConns(maxReaders)
 }
 
 func (db *database) migrate(ctx context.Context) error {

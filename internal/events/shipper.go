@@ -212,6 +212,9 @@ func (s *shipper) ship(b batch) bool {
 	return s.retry(func() error {
 		ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 		defer cancel()
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
 		stored, err := s.db.store(ctx, rows)
 		if err != nil && s.db.badDocument(err) {
 			return s.oneByOne(ctx, &rows)
@@ -242,10 +245,14 @@ func (s *shipper) oneByOne(ctx context.Context, rows *[]columnsAndDocument) erro
 
 // reachable waits until the database has its schema.
 func (s *shipper) reachable() bool {
-	if s.db.ready.Load() {
-		return true
+	return s.retry(func() error { return s.prepare(s.ctx) })
+}
+
+func (s *shipper) prepare(ctx context.Context) error {
+	if s.db.moved() {
+		s.reporter.note("the database file", "was removed or replaced, what comes from now on goes to "+s.db.path)
 	}
-	return s.retry(func() error { return s.db.prepare(s.ctx) })
+	return s.db.prepare(ctx)
 }
 
 // retry does something in the database until it is done. It returns false when

@@ -40,7 +40,10 @@ var (
 
 // openSQLite gives the database in a file.
 func openSQLite(path string) *database {
-	return newDatabase(sqliteDialect, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
+	db := newDatabase(sqliteDialect, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
+	db.path = path
+	db.read.SetConnMaxLifetime(maxIdle) // see leave
+	return db
 }
 
 // sqliteConnector opens connections and prepares them in the same way with

@@ -170,7 +170,7 @@ func (s *Store) PoolChanged(idle, busy int) {}
 
 // Ready returns nil if the database has answered and has the schema.
 func (s *Store) Ready(ctx context.Context) error {
-	if !s.db.ready.Load() {
+	if !s.db.ready.Load() || s.db.moved() {
 		return ErrUnavailable
 	}
 	return s.db.read.PingContext(ctx)
