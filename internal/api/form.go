@@ -144,8 +144,11 @@ func (f *form) add(name, value string) error {
 	if name == "" || len(name) > maxFieldName || !utf8.ValidString(name) {
 		return bad("The form has a field without a good name: %s", shown(name))
 	}
-	if !utf8.ValidString(value) || strings.Contains(value, "\x00") {
+	if !utf8.ValidString(value) {
 		return bad("%s parameter is not valid UTF-8", shown(name))
+	}
+	if strings.Contains(value, "\x00") {
+		return bad("%s parameter has a NUL character in it", shown(name))
 	}
 	if slices.Contains(fileFields, name) {
 		f.files = append(f.files, file{field: name, data: []byte(value)})
