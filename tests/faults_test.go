@@ -312,15 +312,24 @@ func (f *faultServer) documentsOf(recipient string) (docs []document) {
 
 // wholeLines reads a log that is being written to: a line without its end is
 // still on its way.
-func wholeLines(t *testing.T, path string) (docs []document) {
+func wholeLines(t *testing.T, path string) []document {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
+	return documentsIn(t, data, nil)
+}
+
+// documentsIn reads whole lines, and holds each against check if there is one.
+func documentsIn(t *testing.T, data []byte, check func(*testing.T, string)) (docs []document) {
+	t.Helper()
 	for line := range bytes.Lines(data) {
 		if line[len(line)-1] != '\n' {
 			break
+		}
+		if check != nil {
+			check(t, string(line))
 		}
 		var d document
 		if err := json.Unmarshal(line, &d); err != nil {

@@ -1,10 +1,8 @@
 package tests
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -467,23 +465,15 @@ func (s *server) lastDocument(n int) document {
 	return docs[len(docs)-1]
 }
 
-func (s *server) readLog() (docs []document) {
+// readLog returns the documents that are there by now. A line without its end is
+// still being written.
+func (s *server) readLog() []document {
 	s.Helper()
 	data, err := os.ReadFile(s.path("deliveries.jsonl"))
 	if err != nil && !os.IsNotExist(err) {
 		s.Fatal(err)
 	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		checkDocument(s.T, lines.Text())
-		var d document
-		if err := json.Unmarshal(lines.Bytes(), &d); err != nil {
-			s.Fatalf("line %q: %v", lines.Text(), err)
-		}
-		docs = append(docs, d)
-	}
-	return docs
+	return documentsIn(s.T, data, checkDocument)
 }
 
 // metric returns the value of a series as it is written in the exposition, 0 if
