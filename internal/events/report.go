@@ -8,19 +8,18 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"tlscontrol/internal/bell"
 )
 
 // reportEvery is the least time between two reports: what is full or away must
 // not fill the operator's log as well.
 const reportEvery = time.Minute
 
-// reporter tells the operator in words. It has its own goroutine, because the
-// operator's log may hang.
+// reporter tells the operator in words.
 type reporter struct {
 	report func(msg string)
-	wake   chan struct{}
-	quit   chan struct{}
-	ended  chan struct{}
+	bell   *bell.Bell
 
 	mu     sync.Mutex
 	losses map[string]int    // documents lost since the last report, by cause
@@ -30,13 +29,10 @@ type reporter struct {
 func startReporter(report func(string)) *reporter {
 	r := &reporter{
 		report: report,
-		wake:   make(chan struct{}, 1),
-		quit:   make(chan struct{}),
-		ended:  make(chan struct{}),
 		losses: make(map[string]int),
 		notes:  make(map[string]string),
 	}
-	go r.run()
+	r.bell = bell.New(reportEvery, r.flush)
 	return r
 }
 
@@ -45,7 +41,7 @@ func (r *reporter) lost(n int, cause string) {
 	r.mu.Lock()
 	r.losses[cause] += n
 	r.mu.Unlock()
-	r.ring()
+	r.bell.Ring()
 }
 
 // note tells something that cost no document. Of each kind the latest is told.
@@ -53,36 +49,7 @@ func (r *reporter) note(kind, text string) {
 	r.mu.Lock()
 	r.notes[kind] = text
 	r.mu.Unlock()
-	r.ring()
-}
-
-func (r *reporter) ring() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run reports the first thing at once, and what follows once a minute.
-func (r *reporter) run() {
-	defer close(r.ended)
-	for {
-		select {
-		case <-r.wake:
-		case <-r.quit:
-			r.flush()
-			return
-		}
-		r.flush()
-		timer := time.NewTimer(reportEvery)
-		select {
-		case <-timer.C:
-		case <-r.quit:
-			timer.Stop()
-			r.flush()
-			return
-		}
-	}
+	r.bell.Ring()
 }
 
 func (r *reporter) flush() {
@@ -121,12 +88,4 @@ func printable(msg string) string {
 }
 
 // close reports what is left, and does not wait for ever.
-func (r *reporter) close(patience time.Duration) {
-	close(r.quit)
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-r.ended:
-	case <-timer.C:
-	}
-}
+func (r *reporter) close(patience time.Duration) { r.bell.Close(patience) }

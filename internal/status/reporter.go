@@ -4,21 +4,20 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"tlscontrol/internal/bell"
 )
 
 // reportEvery is the least time between two reports of lost lines: a full
 // disk must not fill the operator's log as well.
 const reportEvery = time.Minute
 
-// reporter counts lost lines and tells the operator in words. It has its own
-// goroutine, because the operator's log may hang for the same reason as ours.
+// reporter counts lost lines and tells the operator in words.
 type reporter struct {
 	onError func(n int)
 	report  func(msg string)
 
-	wake  chan struct{} // something was lost
-	quit  chan struct{}
-	ended chan struct{}
+	bell *bell.Bell
 
 	mu     sync.Mutex
 	losses []loss // since the last report, one for each output
@@ -36,14 +35,8 @@ type loss struct {
 const maxNotes = 16
 
 func startReporter(onError func(int), report func(string)) *reporter {
-	r := &reporter{
-		onError: onError,
-		report:  report,
-		wake:    make(chan struct{}, 1),
-		quit:    make(chan struct{}),
-		ended:   make(chan struct{}),
-	}
-	go r.run()
+	r := &reporter{onError: onError, report: report}
+	r.bell = bell.New(reportEvery, r.flush)
 	return r
 }
 
@@ -55,10 +48,7 @@ func (r *reporter) lost(out Output, n int, err error) {
 	r.mu.Lock()
 	r.add(loss{out, n, err})
 	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.bell.Ring()
 }
 
 func (r *reporter) add(l loss) {
@@ -79,31 +69,7 @@ func (r *reporter) failed(out Output, what string, err error) {
 		r.notes = append(r.notes, fmt.Sprintf("output %v: %s: %v", out, what, err))
 	}
 	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (r *reporter) run() {
-	defer close(r.ended)
-	for {
-		select {
-		case <-r.wake:
-		case <-r.quit:
-			r.flush()
-			return
-		}
-		r.flush()
-		timer := time.NewTimer(reportEvery)
-		select {
-		case <-timer.C:
-		case <-r.quit:
-			timer.Stop()
-			r.flush()
-			return
-		}
-	}
+	r.bell.Ring()
 }
 
 // flush reports what has gathered.
@@ -129,9 +95,4 @@ func (r *reporter) flush() {
 
 // close reports what is left. It does not wait for ever for a Report that
 // hangs.
-func (r *reporter) close() {
-	close(r.quit)
-	p := patience{limit: maxPatience}
-	defer p.stop()
-	p.wait(r.ended)
-}
+func (r *reporter) close() { r.bell.Close(maxPatience) }
