@@ -12,7 +12,7 @@ import (
 func TestVisitByRoot(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Skip("SKIPPED: only root can visit a server of somebody else's")
 	}
 	const server = 65534
 	dir := t.TempDir()

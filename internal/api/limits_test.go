@@ -149,7 +149,11 @@ func TestPlaces(t *testing.T) {
 	w.want(got, 503, "Too many requests at a time, try again later")
 	leave <- true
 	<-done
+	deadline := time.Now().Add(hang)
 	for w.do(request{method: "GET", path: "/healthz"}).status != 200 { // the place is given back behind the answer
+		if time.Now().After(deadline) {
+			t.Fatal("the place is not given back")
+		}
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -176,11 +180,12 @@ func TestCounted(t *testing.T) {
 	}
 	want := []string{"200 GET /healthz", "404 other", "405 other", "404 ui", "200 GET /v3/{domain}/events", "500 GET /v3/domains",
 		"401 POST /v3/{domain}/messages"}
+	deadline := time.Now().Add(hang)
 	for { // counted behind the answer
 		mu.Lock()
 		done := len(counted) >= len(want)
 		mu.Unlock()
-		if done {
+		if done || time.Now().After(deadline) {
 			break
 		}
 		time.Sleep(time.Millisecond)

@@ -223,7 +223,7 @@ func TestStalledPolicySource(t *testing.T) {
 	w := newWorld(t, withSTS(p), good())
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for {
+		for ctx.Err() == nil {
 			p.mu.Lock()
 			asked := len(p.asked)
 			p.mu.Unlock()
