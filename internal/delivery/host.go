@@ -12,8 +12,8 @@ import (
 )
 
 // tryHost delivers to one host, if the plan for it can be settled: over an idle
-// session if there is one that meets the plan, else over a fresh one, address by address. Recipients without a
-// result afterwards stay open for the next host.
+// session if there is one that meets the plan, else over a fresh one, address by
+// address. Recipients without a result afterwards stay open for the next host.
 func (d *run) tryHost(g *group, h route.Host) {
 	addrs, ok := d.settleHost(g, h)
 	if !ok {
