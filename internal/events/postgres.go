@@ -4,13 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net"
-	"net/url"
-	"regexp"
-	"time"
 
 	"github.com/lib/pq"
 	"github.com/pressly/goose/v3"
+
+	"tlscontrol/internal/postgres"
 )
 
 // postgresDialect is PostgreSQL, from version 11 on.
@@ -36,11 +34,10 @@ var postgresDialect = dialect{
 // openPostgres gives the database that a connection string names. Its errors are
 // about the string.
 func openPostgres(dsn string) (*database, error) {
-	c, err := pq.NewConnector(dsn)
+	c, err := postgres.Connector(dsn)
 	if err != nil {
 		return nil, err
 	}
-	c.Dialer(dialer{})
 	return newDatabase(postgresDialect, c, c), nil
 }
 
@@ -82,72 +79,3 @@ const postgresInsert = "INSERT INTO events (" + columnNames + ") SELECT * FROM u
 	"$1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], " +
 	"$11::text[], $12::smallint[], $13::smallint[], $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[]" +
 	") ON CONFLICT DO NOTHING"
-
-// Times that a server has. A statement ends with its context before that; these
-// are for a network that swallows everything.
-const (
-	connectTimeout = 10 * time.Second
-	silence        = time.Minute
-)
-
-// dialer makes connections on which no read and no write waits for ever.
-type dialer struct{}
-
-// Dial implements pq.Dialer.
-func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return d.DialTimeout(network, address, connectTimeout)
-}
-
-// DialTimeout implements pq.Dialer.
-func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
-}
-
-// DialContext implements pq.DialerContext.
-func (dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: connectTimeout}
-	c, err := nd.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return impatient{c}, nil
-}
-
-// impatient is a connection with a time limit for each read and write.
-type impatient struct{ net.Conn }
-
-// Read implements net.Conn.
-func (c impatient) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(b)
-}
-
-// Write implements net.Conn.
-func (c impatient) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(silence)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
-}
-
-// passfile matches the word by which psql finds a password. The driver does not know
-// it, and would hand it to the server as a setting, which refuses the connection.
-var passfile = regexp.MustCompile(`(^|[\s?&])passfile\s*=`)
-
-// CheckDSN returns what is wrong with a connection string. The error does not
-// quote it: there may be a password in it.
-func CheckDSN(dsn string) error {
-	_, err := pq.NewConnector(dsn)
-	var inURL *url.Error
-	if errors.As(err, &inURL) {
-		return errors.New("the URL cannot be read")
-	}
-	if err == nil && passfile.MatchString(dsn) {
-		return errors.New("unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment")
-	}
-	return err
-}

@@ -13,6 +13,7 @@ import (
 
 	"tlscontrol/internal/events"
 	"tlscontrol/internal/events/journal"
+	"tlscontrol/internal/postgres"
 	"tlscontrol/module/blocks"
 )
 
@@ -159,7 +160,7 @@ func (s *settings) complete(block, dsn config.Node, instName, stateDir string) e
 		if s.dsn == "" {
 			return config.NodeErr(block, "dsn: expected a connection string, because of driver postgres")
 		}
-		if err := events.CheckDSN(s.dsn); err != nil {
+		if err := postgres.CheckDSN(s.dsn); err != nil {
 			return config.NodeErr(dsn, "dsn: %v", err)
 		}
 		return nil
