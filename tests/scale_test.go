@@ -18,7 +18,8 @@ func relayOf(dsn string) blocks {
 	}
 	return blocks{
 		policy: "domains " + table("tls_domains"),
-		target: "event_store &events",
+		target: "event_store &events\ntlsrpt {\nfrom reports@relay.example.com\nmail no\n" +
+			fmt.Sprintf("driver postgres\ndsn %q\n}", dsn),
 		more:   fmt.Sprintf("event_store events {\ndriver postgres\ndsn %q\n}\n", dsn),
 		endpoints: "http_api tcp://{ip}:{smtp} {\npolicy &outbound_policy\ndeliver_to &remote_queue\nstore &events\nkeys " +
 			table("api_keys") + "}\n" + anyoneDirect("smtp2", ""),
@@ -36,7 +37,7 @@ func (s *server) stories(key, recipient string) int {
 }
 
 // TestSeveralRelays is docs/scale.md: two relays with a queue each share settings,
-// keys and events. While the database is away mail with known settings goes on and
+// keys, events and what they count for TLS reports. While the database is away mail with known settings goes on and
 // the API does not, and nothing is missing afterwards.
 func TestSeveralRelays(t *testing.T) {
 	t.Parallel()
@@ -103,5 +104,13 @@ func TestSeveralRelays(t *testing.T) {
 		if got := send(relay, "back@example.net"); got != "accepted" {
 			t.Errorf("back: %s", got)
 		}
+	}
+
+	// Each has counted its sessions, all without TLS, and brings them at the end.
+	a.stop()
+	ofA := b.failed()
+	b.stop()
+	if both := a.failed(); ofA < 4 || both <= ofA || both != b.failed() {
+		t.Errorf("failed sessions: %d of one relay, %d of both", ofA, both)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -25,8 +26,9 @@ func reportsCommand() *cli.Command {
 also while the server runs, and prints the report about each recipient domain as it
 stands: by policy, how many sessions were secured and how many failed, and why. After
 midnight it is sent to domains that publish a TLSRPT record; whether one does is not
-looked up here. What was counted in the last two seconds may be missing. About a day
-that is over, it also says what became of the report.`,
+looked up here. What was counted in the last two seconds may be missing, in the last
+thirty if several relays count together. About a day that is over, it also says what
+became of the report.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name:    "cfg-block",
@@ -76,7 +78,7 @@ func runReports(c *cli.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	all, err := readReports(c.String("cfg-block"), cfg.blocks, day)
+	all, err := readReports(c.Context, c.String("cfg-block"), cfg.blocks, day)
 	if err != nil {
 		return explain(err)
 	}
@@ -102,7 +104,7 @@ func runReports(c *cli.Context) error {
 
 // readReports reads the reports of the block called name, or of all blocks that
 // have any.
-func readReports(name string, blocks []maddy.ModInfo, day time.Time) ([]tlsrpt.Document, error) {
+func readReports(ctx context.Context, name string, blocks []maddy.ModInfo, day time.Time) ([]tlsrpt.Document, error) {
 	var all []tlsrpt.Document
 	found := false
 	for _, b := range blocks {
@@ -110,7 +112,7 @@ func readReports(name string, blocks []maddy.ModInfo, day time.Time) ([]tlsrpt.D
 		if !ok || name != "" && target.InstanceName() != name {
 			continue
 		}
-		dir, from, ok, err := remotetls.Reports(b.Cfg, target.InstanceName())
+		source, ok, err := remotetls.Reports(b.Cfg, target.InstanceName())
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +120,7 @@ func readReports(name string, blocks []maddy.ModInfo, day time.Time) ([]tlsrpt.D
 			continue
 		}
 		found = true
-		documents, err := tlsrpt.Read(dir, from, day)
+		documents, err := source.Read(ctx, day)
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ const (
 	// sessions. A relay sees as many of them in two seconds only under attack.
 	maxPending      = 20_000
 	maxPendingBytes = 16 << 20
-	// complainEvery is the least time between two log lines about lost data.
+	// complainEvery is the least time between two log lines with one message.
 	complainEvery = 10 * time.Minute
 )
 
@@ -146,17 +146,22 @@ func (r *Reporter) compact(name string, more int64) error {
 
 // complain tells the operator that report data is lost, once in a while.
 func (r *Reporter) complain(err error) {
-	if r.mayComplain(time.Now()) {
-		r.cfg.Log.Error("TLS report data is lost; mail is not concerned", "error", err)
+	r.complainThat("TLS report data is lost; mail is not concerned", err)
+}
+
+// complainThat logs each message once in a while.
+func (r *Reporter) complainThat(message string, err error) {
+	if r.mayComplain(message, time.Now()) {
+		r.cfg.Log.Error(message, "error", err)
 	}
 }
 
-func (r *Reporter) mayComplain(now time.Time) bool {
+func (r *Reporter) mayComplain(message string, now time.Time) bool {
 	r.mu.Lock() // not held while the log is written, which may take its time
 	defer r.mu.Unlock()
-	if now.Sub(r.complained) < complainEvery {
+	if last, before := r.complained[message]; before && now.Sub(last) < complainEvery {
 		return false
 	}
-	r.complained = now
+	r.complained[message] = now
 	return true
 }

@@ -175,7 +175,7 @@ func TestCompact(t *testing.T) {
 	w.clock.set(midnight.Add(1))
 	w.r.Record(session("example.net", ""))
 	w.r.flush()
-	if docs, err := Read(w.cfg.Dir, us, midnight); err != nil || len(docs) != 1 {
+	if docs, err := documents(w.cfg, midnight); err != nil || len(docs) != 1 {
 		t.Errorf("the next day: %v, %v", docs, err)
 	}
 }

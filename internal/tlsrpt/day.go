@@ -3,6 +3,7 @@ package tlsrpt
 import (
 	"encoding/json"
 	"errors"
+	"iter"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,10 +61,13 @@ func countsHeader(name string) header {
 
 // loadDay adds up the file of a day. One that does not exist is a day without
 // sessions; one that is no journal gives errForeign.
-func loadDay(dir, name string) (*day, error) {
+func loadDay(dir, name string) (*day, error) { return loadCounts(countsPath(dir, name), name) }
+
+// loadCounts is loadDay for a file of any name.
+func loadCounts(path, name string) (*day, error) {
 	d := newDay(name)
 	var err error
-	d.bad, err = readJournal(countsPath(dir, name), countsHeader(name), 2*maxDayBytes, d.take)
+	d.bad, err = readJournal(path, countsHeader(name), 2*maxDayBytes, d.take)
 	return d, err
 }
 
@@ -80,6 +84,10 @@ func (d *day) take(text []byte) error {
 	if err := json.Unmarshal(text, &l); err != nil {
 		return err
 	}
+	return d.takeLine(l)
+}
+
+func (d *day) takeLine(l countsLine) error {
 	if !isDomain(l.Domain) || l.Count <= 0 || l.Count > maxCount {
 		return errLine
 	}
@@ -171,24 +179,43 @@ func (t *tally) results() []mox.ResultJSON {
 }
 
 // lines writes the day in as few lines as it takes, for a file that has grown
-// too long. Failures whose details found no room have a line without any.
+// too long.
 func (d *day) lines() []byte {
 	var b []byte
-	put := func(l countsLine) {
-		if l.Count > 0 {
-			b = append(append(b, encode(l)...), '\n')
-		}
-	}
-	for domain, t := range d.domains {
-		for _, p := range t.policies {
-			put(countsLine{Domain: domain, Policy: p.policy, Count: p.succeeded})
-			rest := p.failed
-			for f, n := range p.details {
-				put(countsLine{Domain: domain, Policy: p.policy, Failure: &f, Count: n})
-				rest -= n
-			}
-			put(countsLine{Domain: domain, Policy: p.policy, Failure: &mox.FailureDetailsJSON{}, Count: rest})
-		}
+	for l := range d.all() {
+		b = append(append(b, encode(l)...), '\n')
 	}
 	return b
+}
+
+// all are the counts of the day, each once. Failures whose details found no room
+// are one without any.
+func (d *day) all() iter.Seq[countsLine] {
+	return func(yield func(countsLine) bool) {
+		for domain, t := range d.domains {
+			for _, p := range t.policies {
+				if !p.all(domain, yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// all yields the counts of a policy, and returns false if no more are wanted.
+func (p *policyTally) all(domain string, yield func(countsLine) bool) bool {
+	put := func(failure *mox.FailureDetailsJSON, count int64) bool {
+		return count <= 0 || yield(countsLine{Domain: domain, Policy: p.policy, Failure: failure, Count: count})
+	}
+	if !put(nil, p.succeeded) {
+		return false
+	}
+	rest := p.failed
+	for f, n := range p.details {
+		if !put(&f, n) {
+			return false
+		}
+		rest -= n
+	}
+	return put(&mox.FailureDetailsJSON{}, rest)
 }

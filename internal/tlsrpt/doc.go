@@ -32,6 +32,15 @@
 // writing that down sends a report again, with the same Report-ID, by which
 // recipients recognise it (RFC 8460, section 5.3).
 //
+// # Several relays
+//
+// Relays that report for one submitter may have one PostgreSQL (shared.go). Each
+// still counts in its own files, so that neither a message nor a count ever waits
+// for the database; a file then is a spool, which is brought over and removed
+// (upload.go). What says when a day is complete, which attempt is whose, and what
+// has been sent, is in tables instead of a progress file. Both are a ledger
+// (ledger.go), and all that is done with what is due is the same.
+//
 // # Loops
 //
 // A report is mail, and to send it may itself fail over TLS. RFC 8460, section 3

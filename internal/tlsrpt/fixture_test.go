@@ -123,6 +123,10 @@ func (l *lines) has(s string) bool {
 	return strings.Contains(l.text.String(), s)
 }
 
+func logTo(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+var discard = slog.New(slog.DiscardHandler)
+
 // world is a reporter and what it talks to.
 type world struct {
 	*testing.T
@@ -151,7 +155,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.cfg = Config{
 		Dir: t.TempDir() + "/tlsrpt", Sender: us, Mail: true, HTTPS: true, Resolver: resolver, Now: w.clock.Now,
-		Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Log: logTo(w.log),
 		Key: &Key{Domain: "relay.example.org", Selector: "sel", Signer: private},
 	}
 	w.open()
@@ -164,9 +168,18 @@ func (w *world) open() {
 	if w.r != nil {
 		w.close()
 	}
-	w.r = Open(w.cfg)
+	w.r = mustOpen(w.T, w.cfg)
 	w.r.mailer = w.office
 	w.Cleanup(func() { w.r.Close() })
+}
+
+func mustOpen(t *testing.T, cfg Config) *Reporter {
+	t.Helper()
+	r, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func (w *world) close() {
@@ -193,7 +206,7 @@ func (w *world) step(now time.Time) {
 func (w *world) read() []Document {
 	w.Helper()
 	w.r.flush()
-	docs, err := Read(w.cfg.Dir, us, noon)
+	docs, err := documents(w.cfg, noon)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -205,6 +218,13 @@ func (w *world) write(name, text string) {
 	if err := os.WriteFile(w.cfg.Dir+"/"+name, []byte(text), 0o600); err != nil {
 		w.Fatal(err)
 	}
+}
+
+// documents are those of a day, as the command line reads them.
+func documents(cfg Config, day time.Time) ([]Document, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	return Source{Dir: cfg.Dir, Database: cfg.Database, Sender: cfg.Sender}.Read(ctx, day)
 }
 
 // counted sums up a day: domain, sessions secured, sessions failed.

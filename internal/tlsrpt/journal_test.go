@@ -53,7 +53,7 @@ func TestForeignFile(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.write(theDay+".jsonl", text)
-			if docs, err := Read(w.cfg.Dir, us, noon); err == nil {
+			if docs, err := documents(w.cfg, noon); err == nil {
 				t.Errorf("read %v", docs)
 			}
 			w.r.Record(session("a.example", ""))
@@ -126,7 +126,7 @@ func TestDirectoryInTrouble(t *testing.T) {
 func TestOneOwner(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	second := Open(w.cfg)
+	second := mustOpen(t, w.cfg)
 	defer second.Close()
 	second.Record(session("a.example", ""))
 	second.flush()
@@ -170,6 +170,9 @@ func FuzzJournal(f *testing.F) {
 				}
 			}
 		}
+		var halves [2]string
+		copy(halves[:], strings.SplitN(string(file), "\n", 2))
+		_ = newDay(theDay).takeRow(row{domain: "a.example", policy: halves[0], failure: halves[1], sessions: 1})
 		b := newBatch("", newDay(theDay))
 		b.day.domains["a.example"] = &tally{}
 		_, _ = readLines(strings.NewReader(string(file)), progressHeader(theDay), b.take)

@@ -158,10 +158,10 @@ func TestReportID(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	salt := w.r.salt
+	salt := w.r.id
 	w.open()
-	if salt == "" || w.r.salt != salt {
-		t.Errorf("salt %q became %q", salt, w.r.salt)
+	if salt == "" || w.r.id != salt {
+		t.Errorf("salt %q became %q", salt, w.r.id)
 	}
 }
 

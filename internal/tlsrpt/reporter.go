@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -28,9 +29,13 @@ type Resolver interface {
 type Config struct {
 	Dir    string // for what has been counted and sent; belongs to one Reporter
 	Sender Sender
-	Mail   bool // send to mailto endpoints
-	HTTPS  bool // send to https endpoints
-	Key    *Key // nil: mail is signed elsewhere
+	// Database is the connection string of the PostgreSQL where relays of one
+	// Sender bring together what they count, to send one report; "" is for none.
+	Database string
+	Relay    string // this relay's name, for people
+	Mail     bool   // send to mailto endpoints
+	HTTPS    bool   // send to https endpoints
+	Key      *Key   // nil: mail is signed elsewhere
 	// Roots verify https endpoints; nil means the system's.
 	Roots *x509.CertPool
 	// AllowPrivate lets https endpoints be at private and local addresses.
@@ -41,6 +46,8 @@ type Config struct {
 	Settle time.Duration
 	Now    func() time.Time // nil means time.Now
 	Log    *slog.Logger
+
+	uploadEvery time.Duration // zero means uploadEvery
 }
 
 // Reporter counts sessions and sends reports about them. Make it with Open, let
@@ -54,22 +61,24 @@ type Reporter struct {
 	mu         sync.Mutex
 	pending    pending
 	closed     bool
-	complained time.Time
+	complained map[string]time.Time // by message
 
 	files sync.Mutex // held while files of counts are read or written
 	lock  *os.File   // nil until the directory is ours
-	salt  string     // set with lock, then constant
+	id    string     // of this installation; set with lock, then constant
 	full  string     // the day whose file can take no more
 
-	steps   sync.Mutex
-	batches map[string]*batch // days that are over; nil where all is done
+	steps  sync.Mutex
+	local  *local
+	shared *shared // nil if this relay reports for itself
 
-	flushing, sending loop
+	flushing, sending, uploading loop
 }
 
-// Open starts to count. A directory that cannot be used costs report data and a
-// line in the log, and is tried again.
-func Open(cfg Config) *Reporter {
+// Open starts to count. A directory or a database that cannot be used costs report
+// data at worst, and a line in the log, and is tried again. The error is about
+// cfg.Database.
+func Open(cfg Config) (*Reporter, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -80,9 +89,16 @@ func Open(cfg Config) *Reporter {
 		cfg:         cfg,
 		maxDayBytes: maxDayBytes,
 		pending:     newPending(),
-		batches:     make(map[string]*batch),
+		complained:  make(map[string]time.Time),
 	}
+	r.local = &local{Reporter: r, batches: make(map[string]*batch)}
 	r.client = r.newClient()
+	if cfg.Database != "" {
+		var err error
+		if r.shared, err = openShared(r); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.own(); err != nil {
 		r.complain(err)
 	}
@@ -90,7 +106,22 @@ func Open(cfg Config) *Reporter {
 		defer r.recovered("writing TLS report data")
 		r.flush()
 	})
-	return r
+	if r.shared != nil {
+		every := cmp.Or(cfg.uploadEvery, uploadEvery)
+		r.uploading.start(every, every, func(ctx context.Context, _ <-chan struct{}) {
+			defer r.recovered("uploading TLS report data")
+			r.shared.tryUpload(ctx)
+		})
+	}
+	return r, nil
+}
+
+// ledgers are where reports may be due.
+func (r *Reporter) ledgers() []ledger {
+	if r.shared == nil {
+		return []ledger{r.local}
+	}
+	return []ledger{r.local, r.shared}
 }
 
 // Start begins to send reports, those of earlier days first, once cfg.Settle is
@@ -108,8 +139,9 @@ func (r *Reporter) Start(m Mailer) {
 // due goes out after the next Start.
 func (r *Reporter) StopSending() { r.sending.stop() }
 
-// Close stops sending, writes what has been counted and lets go of the
-// directory. Sessions that are recorded later are not counted.
+// Close stops sending, writes what has been counted, for some seconds also to the
+// database, and lets go of the directory. Sessions that are recorded later are
+// not counted.
 func (r *Reporter) Close() error {
 	r.StopSending()
 	r.flushing.stop()
@@ -117,6 +149,10 @@ func (r *Reporter) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	r.flush()
+	if r.shared != nil {
+		r.uploading.stop()
+		r.shared.leave()
+	}
 	r.files.Lock()
 	defer r.files.Unlock()
 	if r.lock == nil {
@@ -149,40 +185,40 @@ func (r *Reporter) ownLocked() error {
 		lock.Close()
 		return fmt.Errorf("%s is in use by another block or process: %w", r.cfg.Dir, err)
 	}
-	salt, err := makeSalt(r.cfg.Dir)
+	id, err := makeID(r.cfg.Dir)
 	if err != nil {
 		lock.Close()
 		return err
 	}
-	r.lock, r.salt = lock, salt
+	r.lock, r.id = lock, id
 	return nil
 }
 
-// saltLength is that of rand.Text.
-const saltLength = 26
+// idLength is that of rand.Text.
+const idLength = 26
 
-func saltPath(dir string) string { return filepath.Join(dir, "id") }
+func idPath(dir string) string { return filepath.Join(dir, "id") }
 
-// readSalt returns what tells this installation apart from others, empty if
+// readID returns what tells this installation apart from others, empty if
 // nothing has been counted yet.
-func readSalt(dir string) (string, error) {
-	salt, err := os.ReadFile(saltPath(dir))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(salt) != saltLength {
+func readID(dir string) (string, error) {
+	id, err := os.ReadFile(idPath(dir))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(id) != idLength {
 		return "", nil
 	}
-	return string(salt), err
+	return string(id), err
 }
 
-// makeSalt is readSalt, and draws it where there is none.
-func makeSalt(dir string) (string, error) {
-	salt, err := readSalt(dir)
-	if err != nil || salt != "" {
-		return salt, err
+// makeID is readID, and draws it where there is none.
+func makeID(dir string) (string, error) {
+	id, err := readID(dir)
+	if err != nil || id != "" {
+		return id, err
 	}
-	salt = rand.Text()[:saltLength]
-	temp := saltPath(dir) + ".new"
-	if err := os.WriteFile(temp, []byte(salt), 0o600); err != nil {
+	id = rand.Text()[:idLength]
+	temp := idPath(dir) + ".new"
+	if err := os.WriteFile(temp, []byte(id), 0o600); err != nil {
 		return "", err
 	}
-	return salt, os.Rename(temp, saltPath(dir))
+	return id, os.Rename(temp, idPath(dir))
 }

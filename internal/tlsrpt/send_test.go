@@ -78,7 +78,7 @@ func TestSpread(t *testing.T) {
 	const n = 200
 	due := func() (all []time.Time) {
 		for i := range n {
-			all = append(all, w.r.due(theDay, fmt.Sprintf("d%d.example", i), progress{}))
+			all = append(all, dueFirst(w.r.id, theDay, fmt.Sprintf("d%d.example", i)))
 		}
 		return all
 	}
@@ -164,11 +164,13 @@ func TestLookupFails(t *testing.T) {
 	cancel() // as if it had taken too long
 	w.clock.set(allDue)
 	w.r.flush()
-	b, err := w.r.batch(theDay)
+	b, err := w.r.local.batch(theDay)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.r.report(ctx, b, "example.net", b.day.domains["example.net"], progress{}, allDue)
+	if err := w.r.report(ctx, w.r.local, task{day: theDay, domain: "example.net"}, allDue); err != nil {
+		t.Error(err)
+	}
 	if p := b.snapshot("example.net"); p.done != "" || p.try != 1 {
 		t.Errorf("%+v", p)
 	}
@@ -243,7 +245,7 @@ func TestTooMany(t *testing.T) {
 	w.dns.TXT("_smtp._tls.example.net", record)
 	w.r.Record(session("example.net", ""))
 	w.r.flush()
-	b, err := w.r.batch(theDay)
+	b, err := w.r.local.batch(theDay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,13 +284,13 @@ func TestSettle(t *testing.T) {
 	w.close()
 	w.clock.set(allDue)
 	w.cfg.Settle = time.Hour
-	w.r = Open(w.cfg)
+	w.r = mustOpen(t, w.cfg)
 	w.r.Start(w.office)
 	w.close()
 	if to := w.office.to(); len(to) != 0 {
 		t.Errorf("handed in at once: %v", to)
 	}
-	if documents, err := Read(w.cfg.Dir, w.cfg.Sender, midnight.Add(-time.Hour)); err != nil || len(documents) != 1 || documents[0].Done != "" {
+	if documents, err := documents(w.cfg, midnight.Add(-time.Hour)); err != nil || len(documents) != 1 || documents[0].Done != "" {
 		t.Errorf("%+v, %v", documents, err)
 	}
 }
@@ -302,7 +304,7 @@ func TestStart(t *testing.T) {
 	w.close()
 	w.clock.set(allDue)
 	sent := make(chan struct{})
-	w.r = Open(w.cfg)
+	w.r = mustOpen(t, w.cfg)
 	w.r.Start(mailerFunc(func() error { close(sent); return nil }))
 	select {
 	case <-sent:

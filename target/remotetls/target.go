@@ -60,7 +60,10 @@ func (t *Target) Init(cfg *config.Map) error {
 	if err != nil {
 		return err
 	}
-	if t.reporting = reports.open(t.log, t.now, t.settle); t.reporting != nil {
+	if t.reporting, err = reports.open(engine.Hostname, t.log, t.now, t.settle); err != nil {
+		return err
+	}
+	if t.reporting != nil {
 		engine.Observers = append(engine.Observers, t.reporting.Observer())
 	}
 	t.engine = delivery.New(*engine)

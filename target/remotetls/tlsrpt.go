@@ -7,19 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/foxcpp/maddy/framework/config"
-	modconfig "github.com/foxcpp/maddy/framework/config/module"
-	"github.com/foxcpp/maddy/framework/log"
-	"github.com/foxcpp/maddy/framework/module"
 
-	"tlscontrol/internal/route"
+	"tlscontrol/internal/postgres"
 	"tlscontrol/internal/tlsrpt"
 )
 
@@ -34,7 +29,7 @@ type reports struct {
 // target with reports.
 const reportsDir = "tlsrpt"
 
-var reportsNames = []string{"from", "org", "contact", "deliver_to", "dkim_key", "dir", "mail", "https", "allow_private", "root_ca"}
+var reportsNames = []string{"from", "org", "contact", "deliver_to", "dkim_key", "dir", "driver", "dsn", "mail", "https", "allow_private", "root_ca"}
 
 // reportsDirective reads the block of the target instName.
 func reportsDirective(instName string) reader {
@@ -75,6 +70,7 @@ func readReports(m *config.Map, node config.Node, instName string) (*reports, ma
 		func() error { return r.readSwitches(children) },
 		func() error { return r.readMail(node, children) },
 		func() error { return r.readDir(m, node, children, instName) },
+		func() error { return r.readDatabase(children) },
 	} {
 		if err := read(); err != nil {
 			return nil, nil, err
@@ -194,6 +190,44 @@ func (r *reports) readDir(m *config.Map, block config.Node, children map[string]
 	return nil
 }
 
+// readDatabase reads where relays bring together what they count, in the words of
+// event_store.
+func (r *reports) readDatabase(children map[string]config.Node) error {
+	driver, shared := children["driver"]
+	dsn, given := children["dsn"]
+	if shared {
+		const expected = "postgres; without it this relay reports for itself"
+		arg, err := oneArg(driver, expected)
+		if err != nil {
+			return err
+		}
+		if arg != "postgres" {
+			return unexpected(driver, arg, expected)
+		}
+	}
+	const expected = "a connection string"
+	switch {
+	case shared && !given:
+		return config.NodeErr(driver, "driver: expected dsn, %s, beside it", expected)
+	case given && !shared:
+		return config.NodeErr(dsn, "dsn: unexpected without driver postgres")
+	case !given:
+		return nil
+	}
+	args, err := words(dsn, expected)
+	if err != nil {
+		return err
+	}
+	r.Database = strings.Join(args, " ")
+	if r.Database == "" {
+		return unexpected(dsn, "", expected)
+	}
+	if err := postgres.CheckDSN(r.Database); err != nil {
+		return config.NodeErr(dsn, "dsn: %v", err)
+	}
+	return nil
+}
+
 const dkimExpected = "a file and a selector, or off if deliver_to signs"
 
 // dkimKey reads FILE SELECTOR [DOMAIN], or off.
@@ -257,74 +291,19 @@ func privateKey(text []byte) (crypto.Signer, error) {
 	return nil, errors.New("not an RSA or Ed25519 key")
 }
 
-// reporting is a running tlsrpt block. A nil one does nothing.
-type reporting struct {
-	*tlsrpt.Reporter
-	resolver *route.Resolver
-}
-
-// open begins to count; nothing is sent yet. Commands that open the target beside
-// the server do not count.
-func (r *reports) open(logger log.Logger, now func() time.Time, settle time.Duration) *reporting {
-	if r == nil || module.NoRun {
-		return nil
-	}
-	resolver := route.NewResolver(r.resolvers)
-	cfg := r.Config
-	cfg.Now, cfg.Settle = now, settle
-	cfg.Resolver = resolver
-	cfg.Log = slog.New(slogHandler{out: logger})
-	return &reporting{Reporter: tlsrpt.Open(cfg), resolver: resolver}
-}
-
-// settleTime is how long no report is sent after the start. maddy does not say when
-// all modules stand, and a queue that is handed a message before it has read its
-// directory takes it twice, or into a directory that is not its own. All of them
-// stand after a few seconds, else no mail would come either.
-const settleTime = 10 * time.Second
-
-// send begins to send. What deliver_to names may be a queue for the very target
-// whose block this is, and such a queue delivers what it finds on disk at once: so
-// the target must be ready before. The queue itself is not ready then: it waits
-// for the target.
-func (r *reports) send(globals map[string]interface{}, running *reporting) error {
-	if running == nil {
-		return nil
-	}
-	var m tlsrpt.Mailer
-	if node := r.deliverTo; node != nil {
-		target, err := modconfig.DeliveryTarget(globals, node.Args, *node)
-		if err != nil {
-			return placed(*node, err)
-		}
-		m = &reportMailer{target: target, stop: running.StopSending}
-	}
-	running.Start(m)
-	return nil
-}
-
-func (r *reporting) close() {
-	if r == nil {
-		return
-	}
-	// Close only reports what the end of the process mends.
-	_ = r.Close()
-	r.resolver.Close()
-}
-
 // Reports finds, in the block of a target, who its TLS reports come from and where
 // it keeps what it counts. It opens nothing and starts nothing: it is for commands
 // that look beside a running server. ok is false if the target has no reports.
-func Reports(block config.Node, instName string) (dir string, from tlsrpt.Sender, ok bool, err error) {
+func Reports(block config.Node, instName string) (source tlsrpt.Source, ok bool, err error) {
 	for _, child := range block.Children {
 		if child.Name != "tlsrpt" {
 			continue
 		}
 		r, _, err := readReports(config.NewMap(nil, block), child, instName)
 		if err != nil {
-			return "", tlsrpt.Sender{}, false, err
+			return tlsrpt.Source{}, false, err
 		}
-		return r.Dir, r.Sender, true, nil
+		return tlsrpt.Source{Dir: r.Dir, Database: r.Database, Sender: r.Sender}, true, nil
 	}
-	return "", tlsrpt.Sender{}, false, nil
+	return tlsrpt.Source{}, false, nil
 }

@@ -82,7 +82,7 @@ func TestReportsByPolicy(t *testing.T) {
 
 	var got []string
 	for _, day := range []time.Time{time.Now(), time.Now().Add(-time.Minute)} { // midnight may have passed
-		docs, err := tlsrpt.Read(dir, tlsrpt.Sender{From: "a@relay.example.com"}, day)
+		docs, err := tlsrpt.Source{Dir: dir, Sender: tlsrpt.Sender{From: "a@relay.example.com"}}.Read(t.Context(), day)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func TestReportsMistakes(t *testing.T) {
 	ec := writePEM(t, "EC PRIVATE KEY", nil)
 	const start, to = "from reports@relay.example.org\n", "deliver_to &queue\n"
 	mail := start + to + "dkim_key off\n"
-	const names = "from, org, contact, deliver_to, dkim_key, dir, mail, https, allow_private, root_ca"
+	const names = "from, org, contact, deliver_to, dkim_key, dir, driver, dsn, mail, https, allow_private, root_ca"
 	const dkimHint = "expected a file and a selector, or off if deliver_to signs"
 	for _, m := range []mistake{
 		{"tlsrpt", `2: tlsrpt: expected a block`},
@@ -97,6 +97,14 @@ func TestReportsMistakes(t *testing.T) {
 		{"tlsrpt {\n" + mail + "root_ca\n}", `6: root_ca: expected at least one file`},
 		{"tlsrpt {\n" + mail + "root_ca " + bad + "\n}", `6: root_ca: there is no certificate in ` + bad},
 		{"tlsrpt {\n" + mail + "dir\n}", `6: dir: expected a directory`},
+		{"tlsrpt {\n" + mail + "driver postgres\n}", `6: driver: expected dsn, a connection string, beside it`},
+		{"tlsrpt {\n" + mail + "driver sqlite3\ndsn x\n}", `6: driver: unexpected "sqlite3", expected postgres; without it this relay reports for itself`},
+		{"tlsrpt {\n" + mail + "driver\ndsn x\n}", `6: driver: expected postgres; without it this relay reports for itself`},
+		{"tlsrpt {\n" + mail + "dsn dbname=maddy\n}", `6: dsn: unexpected without driver postgres`},
+		{"tlsrpt {\n" + mail + "driver postgres\ndsn\n}", `7: dsn: expected a connection string`},
+		{"tlsrpt {\n" + mail + "driver postgres\ndsn \"\"\n}", `7: dsn: unexpected "", expected a connection string`},
+		{"tlsrpt {\n" + mail + "driver postgres\ndsn host=db passfile=/x\n}", `7: dsn: unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment`},
+		{"tlsrpt {\n" + mail + "driver postgres\ndsn postgres://a:secret@[db/x\n}", `7: dsn: the URL cannot be read`},
 		{"tlsrpt {\n" + mail + `dir ""` + "\n}", `6: dir: unexpected "", expected a directory`},
 	} {
 		t.Run(m.lines, func(t *testing.T) {
@@ -248,7 +256,7 @@ func TestReportsEndToEnd(t *testing.T) {
 		t.Errorf("%d messages", n)
 	}
 	// Our own report made no session to report on.
-	docs, err := tlsrpt.Read(dir, tlsrpt.Sender{From: "reports@relay.example.org"}, now)
+	docs, err := tlsrpt.Source{Dir: dir, Sender: tlsrpt.Sender{From: "reports@relay.example.org"}}.Read(t.Context(), now)
 	if err != nil || len(docs) != 0 {
 		t.Errorf("counted on the day of the report: %v, %v", docs, err)
 	}

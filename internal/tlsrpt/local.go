@@ -1,0 +1,163 @@
+package tlsrpt
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+// local is the ledger of a relay that reports for itself: a file of counts for
+// each day, and one with what has been sent.
+type local struct {
+	*Reporter
+	batches map[string]*batch // days that are over; nil where all is done
+}
+
+// due implements ledger. It also removes what is too old.
+func (l *local) due(_ context.Context, now time.Time) ([]task, error) {
+	var tasks []task
+	var failed error
+	for _, name := range l.days() {
+		end := endOf(name)
+		switch {
+		case now.Before(end.Add(firstReport)) || l.shared != nil && !l.begun(name):
+		case now.After(end.Add(keepDays)):
+			l.forget(name)
+		default:
+			b, err := l.batch(name)
+			failed = errors.Join(failed, err)
+			if b != nil {
+				tasks = append(tasks, l.dueOf(b, now)...)
+			}
+		}
+	}
+	return tasks, failed
+}
+
+// dueOf lists the reports about one day.
+func (l *local) dueOf(b *batch, now time.Time) (tasks []task) {
+	left := false
+	for domain := range b.day.domains {
+		p := b.snapshot(domain)
+		if p.done != "" {
+			continue
+		}
+		left = true
+		if p.try == 0 {
+			p.next = dueFirst(l.salt(), b.day.name, domain)
+		}
+		if !now.Before(p.next) {
+			tasks = append(tasks, task{b.day.name, domain, p})
+		}
+	}
+	if !left {
+		l.batches[b.day.name] = nil // nothing to do any more, and nothing to keep in memory
+	}
+	return tasks
+}
+
+// begin implements ledger: there is nobody else.
+func (l *local) begin(ctx context.Context, t task, now, next time.Time) (bool, error) {
+	return true, l.note(ctx, t, progressLine{Try: t.try + 1, At: now, Next: next})
+}
+
+// note implements ledger.
+func (l *local) note(_ context.Context, t task, line progressLine) error {
+	line.Domain = t.domain
+	return l.batches[t.day].note(line)
+}
+
+// taken implements ledger.
+func (l *local) taken(_ context.Context, day string) (int, error) { return l.batches[day].total(), nil }
+
+// counts implements ledger.
+func (l *local) counts(_ context.Context, t task) (*tally, error) {
+	return l.batches[t.day].day.domains[t.domain], nil
+}
+
+// salt implements ledger.
+func (l *local) salt() string { return l.id }
+
+// days lists the days that have a file of counts.
+func (r *Reporter) days() []string {
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".jsonl")
+		if _, err := time.Parse(dayForm, name); ok && err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// begun reports whether reports about a day have been sent from its file, before
+// a database took over.
+func (r *Reporter) begun(name string) bool {
+	_, err := os.Stat(progressPath(r.cfg.Dir, name))
+	return err == nil
+}
+
+// forget removes the files of a day.
+func (l *local) forget(name string) {
+	delete(l.batches, name)
+	progress, counts := progressPath(l.cfg.Dir, name), countsPath(l.cfg.Dir, name)
+	// Counts last: without them nothing would remove the others.
+	for _, path := range []string{progress + asideSuffix, progress, counts + asideSuffix, counts + newSuffix, counts} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.cfg.Log.Error("cannot remove old TLS report data", "error", err)
+			return
+		}
+	}
+}
+
+// batch loads a day once. It is nil if all has been done.
+func (l *local) batch(name string) (*batch, error) {
+	if b, loaded := l.batches[name]; loaded {
+		return b, nil
+	}
+	l.files.Lock()
+	defer l.files.Unlock()
+	b, err := loadBatch(l.cfg.Dir, name)
+	if errors.Is(err, errForeign) {
+		// One of the two is not ours. Without counts there is nothing to send;
+		// without progress everything may be sent again, under the same IDs.
+		l.setAsideForeign(name)
+		b, err = loadBatch(l.cfg.Dir, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.warnOf(b.day)
+	l.batches[name] = b
+	return b, nil
+}
+
+// warnOf says what a day lacks.
+func (r *Reporter) warnOf(d *day) {
+	if d.bad > 0 {
+		r.cfg.Log.Warn("TLS report data has lines that cannot be read", "day", d.name, "lines", d.bad)
+	}
+	if d.lost > 0 {
+		r.cfg.Log.Warn("TLS reports leave sessions out: too many different domains, or policies of one", "day", d.name, "sessions", d.lost)
+	}
+}
+
+func (l *local) setAsideForeign(name string) {
+	for path, head := range map[string]header{
+		countsPath(l.cfg.Dir, name):   countsHeader(name),
+		progressPath(l.cfg.Dir, name): progressHeader(name),
+	} {
+		if !errors.Is(checkHeader(path, head), errForeign) {
+			continue
+		}
+		err := setAside(path)
+		l.cfg.Log.Error("TLS report data is damaged, the file is renamed aside", "error", errors.Join(errForeign, err), "path", path)
+	}
+}
