@@ -32,10 +32,14 @@ block names. A running server follows a change from the next request on.`,
 				Name:  "create",
 				Usage: "Make a key and print it",
 				Description: `The key is printed once and cannot be shown again. Without --domain it opens the
-whole API.`,
+whole API. With --domain it sends mail of that domain, and nothing else. With
+"--domain DOMAIN --role reading" it also shows what became of mail of that domain,
+and its settings, and logs in to the page for people, which shows no other domain.
+Only a key without a domain changes settings.`,
 				Flags: []cli.Flag{
 					tableFlag(),
-					&cli.StringFlag{Name: "domain", Usage: "Send mail of `DOMAIN`, and nothing else"},
+					&cli.StringFlag{Name: "domain", Usage: "Open nothing but what belongs to `DOMAIN`"},
+					&cli.StringFlag{Name: "role", Usage: "What it is for: `ROLE` is sending or reading with --domain (sending if absent), else full"},
 					&cli.StringFlag{Name: "comment", Usage: "Say in `TEXT` who has it"},
 					jsonFlag("Print the key as a JSON object"),
 				},
@@ -44,7 +48,7 @@ whole API.`,
 			{
 				Name:        "list",
 				Usage:       "List the keys, without what makes them work",
-				Description: "Prints ID, time, domain (or * for all) and comment of each.",
+				Description: "Prints ID, time, domain (or * for all), role and comment of each.",
 				Flags:       []cli.Flag{tableFlag(), jsonFlag("Print a JSON object a line"), quietFlag()},
 				Action:      keyList,
 			},
@@ -70,8 +74,13 @@ type shownKey struct {
 	ID      string    `json:"id"`
 	Created time.Time `json:"created"`
 	Domain  string    `json:"domain,omitempty"`
+	Role    string    `json:"role"`
 	Comment string    `json:"comment,omitempty"`
 	Key     string    `json:"key,omitempty"` // the whole word, for who makes one
+}
+
+func showKey(key apikey.Key) shownKey {
+	return shownKey{ID: key.ID, Created: key.Created, Domain: key.Domain, Role: string(key.Role), Comment: key.Comment}
 }
 
 func keyCreate(c *cli.Context) error {
@@ -82,8 +91,11 @@ func keyCreate(c *cli.Context) error {
 		// A script whose variable is empty must not get a key to everything.
 		return usageError(c, "--domain is empty")
 	}
+	if c.IsSet("role") && c.String("role") == "" {
+		return usageError(c, "--role is empty, expected sending, reading or full")
+	}
 	return withKeys(c, func(keys *apikey.Store) error {
-		secret, key, err := keys.Create(c.Context, c.String("domain"), c.String("comment"))
+		secret, key, err := keys.Create(c.Context, c.String("domain"), apikey.Role(c.String("role")), c.String("comment"))
 		if invalid := (*apikey.InvalidError)(nil); errors.As(err, &invalid) {
 			return usageError(c, "%w", err)
 		}
@@ -91,7 +103,9 @@ func keyCreate(c *cli.Context) error {
 			return err
 		}
 		if c.Bool("json") {
-			err = printJSON(c, shownKey{key.ID, key.Created, key.Domain, key.Comment, secret})
+			shown := showKey(key)
+			shown.Key = secret
+			err = printJSON(c, shown)
 		} else {
 			_, err = fmt.Fprintln(c.App.Writer, secret)
 		}
@@ -128,7 +142,7 @@ func keyList(c *cli.Context) error {
 func printKeys(c *cli.Context, list []apikey.Key) error {
 	if c.Bool("json") {
 		for _, key := range list {
-			if err := printJSON(c, shownKey{ID: key.ID, Created: key.Created, Domain: key.Domain, Comment: key.Comment}); err != nil {
+			if err := printJSON(c, showKey(key)); err != nil {
 				return err
 			}
 		}
@@ -140,7 +154,7 @@ func printKeys(c *cli.Context, list []apikey.Key) error {
 			if domain == "" {
 				domain = "*"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", key.ID, key.Created.Format(time.RFC3339), oneLine(domain), oneLine(key.Comment))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", key.ID, key.Created.Format(time.RFC3339), oneLine(domain), key.Role, oneLine(key.Comment))
 		}
 	})
 }

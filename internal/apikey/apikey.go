@@ -1,7 +1,8 @@
 // Package apikey keeps the keys with which clients log in to the HTTP API.
 //
-// A key opens the whole API, or, if it belongs to a domain, sends mail of that
-// domain and does nothing else. What a client is given is one word,
+// A key opens the whole API, or it belongs to a domain: then it sends mail of that
+// domain, and, if it is a reading one, sees what became of it (role.go). What a
+// client is given is one word,
 //
 //	key-ID-SECRET
 //
@@ -9,7 +10,7 @@
 // lower-case base32. It is shown once, when the key is made. The table holds,
 // under the ID, a row without it (row.go):
 //
-//	v=1 sha256=HEX created=2026-11-26T12:00:00Z domain=example.com comment=billing%20server
+//	v=1 sha256=HEX created=2026-11-26T12:00:00Z domain=example.com role=reading comment=billing%20server
 //
 // where sha256 is the hash of the whole word.
 //
@@ -41,6 +42,7 @@ import (
 type Key struct {
 	ID      string
 	Domain  string // the only domain it is for, normalised; "" for all
+	Role    Role   // Full exactly if there is no domain
 	Comment string
 	Created time.Time
 }
@@ -67,7 +69,7 @@ func New(t table.Table) *Store {
 // ErrUnknown reports that there is no key of an ID.
 var ErrUnknown = errors.New("there is no such key")
 
-// InvalidError reports a domain or a comment that cannot be meant.
+// InvalidError reports a domain, a role or a comment that cannot be meant.
 type InvalidError struct{ Err error }
 
 func (e *InvalidError) Error() string { return e.Err.Error() }
@@ -110,20 +112,26 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Key, bool, err
 	return r.key(id), true, nil
 }
 
-// Create makes a key for a domain, or for all if it is "". The word that it
-// returns is kept nowhere else. A domain or a comment that cannot be meant is an
-// *InvalidError.
-func (s *Store) Create(ctx context.Context, domain, comment string) (secret string, key Key, err error) {
+// Create makes a key for a domain, or for all if it is "". The role may be "" for
+// the usual one. The word that it returns is kept nowhere else. A domain, a role
+// or a comment that cannot be meant is an *InvalidError.
+func (s *Store) Create(ctx context.Context, domain string, role Role, comment string) (secret string, key Key, err error) {
 	if domain != "" {
 		if domain, err = policy.ParseDomain(domain); err != nil {
 			return "", Key{}, &InvalidError{err}
 		}
 	}
+	if role == "" {
+		role = usualRole(domain)
+	}
+	if err := checkRole(role, domain); err != nil {
+		return "", Key{}, &InvalidError{err}
+	}
 	if err := checkComment(comment); err != nil {
 		return "", Key{}, &InvalidError{err}
 	}
 	id, secret := generate()
-	r := row{hash: sha256.Sum256([]byte(secret)), created: s.now().UTC().Truncate(time.Second), domain: domain, comment: comment}
+	r := row{hash: sha256.Sum256([]byte(secret)), created: s.now().UTC().Truncate(time.Second), domain: domain, role: role, comment: comment}
 	if err := s.table.Set(ctx, id, r.String()); err != nil {
 		return "", Key{}, fmt.Errorf("keys table: %w", err)
 	}

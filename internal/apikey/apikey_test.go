@@ -58,11 +58,11 @@ func TestLifeOfAKey(t *testing.T) {
 	s := New(m)
 	s.now = func() time.Time { return time.Date(2026, 11, 26, 13, 0, 0, 5, time.FixedZone("", 3600)) }
 
-	secret, key, err := s.Create(ctx, "XN--bcher-kva.example.", "50% off, a+b = ü")
+	secret, key, err := s.Create(ctx, "XN--bcher-kva.example.", "", "50% off, a+b = ü")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Key{ID: key.ID, Domain: "bücher.example", Comment: "50% off, a+b = ü", Created: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}
+	want := Key{ID: key.ID, Domain: "bücher.example", Role: Sending, Comment: "50% off, a+b = ü", Created: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}
 	if key != want {
 		t.Errorf("got  %+v\nwant %+v", key, want)
 	}
@@ -78,7 +78,7 @@ func TestLifeOfAKey(t *testing.T) {
 	}
 
 	// Another key changes nothing for the first.
-	other, full, err := s.Create(ctx, "", "")
+	other, full, err := s.Create(ctx, "", "", "")
 	if err != nil || full.ID == key.ID || !full.Admits("any.example") {
 		t.Fatalf("%+v, %v", full, err)
 	}
@@ -104,7 +104,7 @@ func TestWrongSecrets(t *testing.T) {
 	ctx := context.Background()
 	m := &memory{rows: map[string]string{}}
 	s := New(m)
-	secret, key, err := s.Create(ctx, "", "")
+	secret, key, err := s.Create(ctx, "", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestWrongSecrets(t *testing.T) {
 	if strings.HasSuffix(secret, "a") {
 		last = "b"
 	}
-	other, _, _ := s.Create(ctx, "", "")
+	other, _, _ := s.Create(ctx, "", "", "")
 	for _, wrong := range []string{
 		"", "key-", secret[1:], secret[:len(secret)-1], secret + "a", secret[:len(secret)-1] + last,
 		strings.ToUpper(secret), " " + secret, secret + "\n", key.ID, m.rows[key.ID],
@@ -133,7 +133,7 @@ func TestBrokenRows(t *testing.T) {
 	ctx := context.Background()
 	m := &memory{rows: map[string]string{}}
 	s := New(m)
-	secret, key, err := s.Create(ctx, "example.com", "x")
+	secret, key, err := s.Create(ctx, "example.com", "", "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestBrokenRows(t *testing.T) {
 		{strings.Replace(good, "v=1", "v=2", 1), `v: unexpected "2", expected 1`},
 		{strings.Replace(good, hash, hash[1:], 1), "sha256: expected 64 hexadecimal digits"},
 		{strings.Replace(good, hash, "x"+hash[1:], 1), "sha256: expected 64 hexadecimal digits"},
-		{strings.Replace(good, "created=", "made=", 1), `unexpected "made", expected one of v, sha256, created, domain, comment`},
+		{strings.Replace(good, "created=", "made=", 1), `unexpected "made", expected one of v, sha256, created, domain, role, comment`},
 		{strings.Replace(good, "created=", "created=x", 1), `created: unexpected "x` + key.Created.Format(time.RFC3339) + `", expected a time like 2006-01-02T15:04:05Z`},
 		{strings.Replace(good, "domain=example.com", "domain=", 1), `domain: bad domain "": no domain name`},
 		{strings.Replace(good, "domain=example.com", "domain=*.com", 1), `domain: bad domain "*.com": character '*' not allowed`},
@@ -166,7 +166,7 @@ func TestBrokenRows(t *testing.T) {
 		}
 	}
 	// The others are listed all the same, and the broken one can be revoked.
-	_, whole, err := s.Create(ctx, "", "")
+	_, whole, err := s.Create(ctx, "", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +184,14 @@ func TestFailingTable(t *testing.T) {
 	ctx := context.Background()
 	m := &memory{rows: map[string]string{}}
 	s := New(m)
-	secret, key, err := s.Create(ctx, "", "")
+	secret, key, err := s.Create(ctx, "", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	down := errors.New("down")
 	m.err = down
 	_, ok, authenticate := s.Authenticate(ctx, secret)
-	created, _, create := s.Create(ctx, "", "")
+	created, _, create := s.Create(ctx, "", "", "")
 	_, list := s.List(ctx)
 	for i, err := range []error{authenticate, create, list, s.Revoke(ctx, key.ID)} {
 		if !errors.Is(err, down) || strings.Contains(err.Error(), secret) {
@@ -207,7 +207,7 @@ func TestFailingTable(t *testing.T) {
 	if _, ok, err := read.Authenticate(ctx, secret); !ok || err != nil {
 		t.Errorf("a table that cannot be written: %v, %v", ok, err)
 	}
-	if _, _, err := read.Create(ctx, "", ""); !errors.Is(err, table.ErrReadOnly) {
+	if _, _, err := read.Create(ctx, "", "", ""); !errors.Is(err, table.ErrReadOnly) {
 		t.Errorf("create: %v", err)
 	}
 }
@@ -215,14 +215,23 @@ func TestFailingTable(t *testing.T) {
 func TestRefusedAtCreation(t *testing.T) {
 	t.Parallel()
 	m := &memory{rows: map[string]string{}}
-	for _, tt := range []struct{ domain, comment, want string }{
-		{"*.example.com", "", `bad domain "*.example.com": character '*' not allowed`},
-		{"example com", "", `bad domain "example com": character ' ' not allowed`},
-		{"", "a\nb", "comment: expected printable characters"},
-		{"", "\xff", "comment: expected printable characters"},
-		{"", strings.Repeat("x", 201), "comment: longer than 200 bytes"},
+	for _, tt := range []struct {
+		domain        string
+		role          Role
+		comment, want string
+	}{
+		{"*.example.com", "", "", `bad domain "*.example.com": character '*' not allowed`},
+		{"example com", "", "", `bad domain "example com": character ' ' not allowed`},
+		{"", "", "a\nb", "comment: expected printable characters"},
+		{"", "", "\xff", "comment: expected printable characters"},
+		{"", "", strings.Repeat("x", 201), "comment: longer than 200 bytes"},
+		{"", Reading, "", `role: unexpected "reading" without a domain, expected full, or a domain`},
+		{"", Sending, "", `role: unexpected "sending" without a domain, expected full, or a domain`},
+		{"example.com", Full, "", `role: unexpected "full" with a domain, expected sending or reading`},
+		{"example.com", "admin", "", `role: unexpected "admin", expected sending, reading or full`},
+		{"example.com", "Reading", "", `role: unexpected "Reading", expected sending, reading or full`},
 	} {
-		_, _, err := New(m).Create(context.Background(), tt.domain, tt.comment)
+		_, _, err := New(m).Create(context.Background(), tt.domain, tt.role, tt.comment)
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("got  %v\nwant %s", err, tt.want)
 		}
@@ -240,7 +249,7 @@ func TestConcurrentKeys(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
-			secret, key, err := s.Create(ctx, fmt.Sprintf("d%d.example", i), "")
+			secret, key, err := s.Create(ctx, fmt.Sprintf("d%d.example", i), "", "")
 			if err != nil {
 				t.Error(err)
 				return
@@ -267,6 +276,7 @@ func TestConcurrentKeys(t *testing.T) {
 // A row that is read is written as one that is read the same.
 func FuzzRow(f *testing.F) {
 	f.Add("v=1 sha256=" + strings.Repeat("0a", 32) + " created=2026-11-26T12:00:00Z domain=example.com comment=a%20b")
+	f.Add("v=1 sha256=" + strings.Repeat("0a", 32) + " created=2026-11-26T12:00:00Z domain=example.com role=reading")
 	f.Add("v=1 sha256= created=0000-01-01T00:00:00+23:59 comment=%")
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := parseRow(text)
@@ -290,7 +300,7 @@ func FuzzRow(f *testing.F) {
 // No word lets anybody in who was not given it.
 func FuzzSecret(f *testing.F) {
 	s := New(&memory{rows: map[string]string{}})
-	secret, _, err := s.Create(context.Background(), "", "")
+	secret, _, err := s.Create(context.Background(), "", "", "")
 	if err != nil {
 		f.Fatal(err)
 	}

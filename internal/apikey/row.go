@@ -27,11 +27,12 @@ type row struct {
 	hash    [sha256.Size]byte
 	created time.Time // in UTC, whole seconds
 	domain  string
+	role    Role
 	comment string
 }
 
 func (r row) key(id string) Key {
-	return Key{ID: id, Domain: r.domain, Comment: r.comment, Created: r.created}
+	return Key{ID: id, Domain: r.domain, Role: r.role, Comment: r.comment, Created: r.created}
 }
 
 // String returns the row as it is written: words key=value, separated by a
@@ -40,6 +41,9 @@ func (r row) String() string {
 	text := "v=1 sha256=" + hex.EncodeToString(r.hash[:]) + " created=" + r.created.Format(time.RFC3339)
 	if r.domain != "" {
 		text += " domain=" + r.domain
+	}
+	if r.role != usualRole(r.domain) {
+		text += " role=" + string(r.role)
 	}
 	if r.comment != "" {
 		text += " comment=" + strings.ReplaceAll(url.QueryEscape(r.comment), "+", "%20")
@@ -73,6 +77,12 @@ func parseRow(s string) (row, error) {
 			return row{}, fmt.Errorf("%s is missing", key)
 		}
 	}
+	if !seen["role"] {
+		r.role = usualRole(r.domain)
+	}
+	if err := checkRole(r.role, r.domain); err != nil {
+		return row{}, err
+	}
 	return r, nil
 }
 
@@ -100,13 +110,15 @@ func (r *row) set(key, value string) (err error) {
 		if r.domain, err = policy.ParseDomain(value); err != nil {
 			return fmt.Errorf("domain: %w", err)
 		}
+	case "role":
+		r.role = Role(value)
 	case "comment":
 		if r.comment, err = url.PathUnescape(value); err != nil {
 			return errors.New("comment: unexpected % sign, expected %XX")
 		}
 		return checkComment(r.comment)
 	default:
-		return fmt.Errorf("unexpected %s, expected one of v, sha256, created, domain, comment", policy.Quote(key))
+		return fmt.Errorf("unexpected %s, expected one of v, sha256, created, domain, role, comment", policy.Quote(key))
 	}
 	return nil
 }
