@@ -19,9 +19,12 @@ import (
 // Key is who is calling.
 type Key struct {
 	ID string
-	// Domain is the only domain that the key may send for, normalised; "" if it
-	// opens everything.
+	// Domain is the only domain that the key is for, normalised; "" if it opens
+	// everything.
 	Domain string
+	// Reads is whether a key of one domain sees what becomes of its mail, besides
+	// sending it.
+	Reads bool
 }
 
 // Keys knows the keys.

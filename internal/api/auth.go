@@ -45,11 +45,16 @@ func (a *API) authenticate(r *http.Request, rt *route) (Key, error) {
 		return Key{}, err
 	case !found:
 		return Key{}, denied(rt)
-	case rt.access != senders && key.Domain != "": // no guess
-		a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", policy.Quote(r.URL.Path))
-		return Key{}, denied(rt)
+	case !key.opens(rt.access): // no guess
+		return Key{}, a.refuse(r, rt, key)
 	}
 	return key, nil
+}
+
+// refuse is the answer to a key that is not for the route.
+func (a *API) refuse(r *http.Request, rt *route, key Key) *Error {
+	a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", policy.Quote(r.URL.Path))
+	return denied(rt)
 }
 
 // identify returns the key that a secret belongs to, and whether there is one;

@@ -93,24 +93,16 @@ type domainsAnswer struct {
 	Items      []domainDocument `json:"items"`
 }
 
-func (a *API) listDomains(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *API) listDomains(w http.ResponseWriter, r *http.Request, c call) error {
 	limit, skip, search, err := listParameters(r)
 	if err != nil {
 		return err
 	}
-	names, err := a.Domains.Names(r.Context())
+	names, err := a.listed(r.Context(), c.key)
 	if err != nil {
 		return err
 	}
-	for _, name := range a.sending {
-		if !strings.HasPrefix(name, "*.") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool {
-		return !strings.Contains(name, search) || strings.HasPrefix(name, "*.") || !a.knows(name)
-	})
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(name, search) })
 	list := domainsAnswer{TotalCount: len(names), Items: []domainDocument{}}
 	for _, name := range names[min(skip, len(names)):min(skip+limit, len(names))] {
 		d, err := a.Domains.Get(r.Context(), name)

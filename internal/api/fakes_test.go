@@ -31,8 +31,10 @@ type world struct {
 
 	mu       sync.Mutex
 	keysErr  error
-	revoked  bool // the full key
-	asked    int  // how often keys were looked up
+	revoked  bool           // the full key
+	became   map[string]Key // what keys are in place of what they were
+	listed   int            // how often all domains were asked for
+	asked    int            // how often keys were looked up
 	domains  map[string]Change
 	sent     []*Message
 	refuse   error
@@ -48,9 +50,12 @@ type world struct {
 const (
 	fullKey   = "key-full"
 	domainKey = "key-example"
+	readKey   = "key-reads-example"
+	otherKey  = "key-reads-other"
 )
 
-// newWorld serves an API with a full key and one of example.com.
+// newWorld serves an API with a full key, two of example.com, one that sends and
+// one that reads, and one that reads example.org.
 func newWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
 	w := &world{T: t, domains: map[string]Change{}}
@@ -77,11 +82,18 @@ func (w *world) Authenticate(_ context.Context, secret string) (Key, bool, error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
+	if key, ok := w.became[secret]; ok {
+		return key, true, w.keysErr
+	}
 	switch secret {
 	case fullKey:
 		return Key{ID: "full"}, !w.revoked, w.keysErr
 	case domainKey:
 		return Key{ID: "one", Domain: "example.com"}, true, w.keysErr
+	case readKey:
+		return Key{ID: "reads", Domain: "example.com", Reads: true}, true, w.keysErr
+	case otherKey:
+		return Key{ID: "other", Domain: "example.org", Reads: true}, true, w.keysErr
 	case "panic":
 		panic("a key table")
 	}
@@ -117,6 +129,7 @@ type domainsOf struct{ w *world }
 func (d domainsOf) Names(context.Context) ([]string, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	d.w.listed++
 	return slices.Sorted(maps.Keys(d.w.domains)), nil
 }
 

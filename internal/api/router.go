@@ -13,7 +13,8 @@ type access int
 const (
 	anybody access = iota // no key
 	full                  // keys of everything
-	senders               // also keys of the domain in the path
+	readers               // also keys of one domain that read it; without {domain} the handler confines itself to it
+	senders               // also all keys of the domain in the path
 )
 
 // handler answers a request, or returns the error to answer with.
@@ -43,17 +44,17 @@ func (a *API) table() []route {
 		{"GET", "/healthz", anybody, a.alive},
 		{"GET", "/readyz", anybody, a.ready},
 		{"GET", "/openapi.json", anybody, a.openAPI},
-		{"GET", "/v3/domains", full, a.listDomains},
-		{"GET", "/v4/domains", full, a.listDomains},
-		{"GET", "/v3/domains/{domain}", full, a.getDomain},
-		{"GET", "/v4/domains/{domain}", full, a.getDomain},
+		{"GET", "/v3/domains", readers, a.listDomains},
+		{"GET", "/v4/domains", readers, a.listDomains},
+		{"GET", "/v3/domains/{domain}", readers, a.getDomain},
+		{"GET", "/v4/domains/{domain}", readers, a.getDomain},
 		{"PUT", "/v4/domains/{domain}", full, a.putDomain},
-		{"GET", "/v3/domains/{domain}/connection", full, a.getConnection},
+		{"GET", "/v3/domains/{domain}/connection", readers, a.getConnection},
 		{"PUT", "/v3/domains/{domain}/connection", full, a.putConnection},
 		{"POST", "/v3/{domain}/messages", senders, a.postMessage},
 		{"POST", "/v3/{domain}/messages.mime", senders, a.postMIME},
-		{"GET", "/v3/{domain}/events", full, a.getEvents},
-		{"GET", "/v3/{domain}/events/{page}", full, a.getEventsPage},
+		{"GET", "/v3/{domain}/events", readers, a.getEvents},
+		{"GET", "/v3/{domain}/events/{page}", readers, a.getEventsPage},
 	}
 }
 

@@ -25,9 +25,10 @@ type sessions struct {
 }
 
 // session is a login. It keeps the key, and every request asks for it anew, so
-// that one that was revoked opens nothing from then on.
+// that one that was revoked, or became another, opens nothing from then on.
 type session struct {
 	secret     string
+	key        Key    // what it was at login
 	token      string // that a change has to bring in a header
 	born, used time.Time
 }
@@ -37,9 +38,9 @@ func newSessions(now func() time.Time) *sessions {
 }
 
 // open begins a session for a key, and returns it with the value of its cookie.
-func (s *sessions) open(secret string) (string, session) {
+func (s *sessions) open(secret string, key Key) (string, session) {
 	cookie, now := rand.Text(), s.now()
-	opened := session{secret: secret, token: rand.Text(), born: now, used: now}
+	opened := session{secret: secret, key: key, token: rand.Text(), born: now, used: now}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clean(now)

@@ -11,8 +11,9 @@ import (
 // login: a browser must not keep a key where scripts can read it, so that it
 // exchanges the key for a session, whose cookie scripts cannot read either.
 //
-// As for the routes behind it, a key must be one for everything: one that sends
-// mail of a domain cannot log in.
+// As for the routes behind it, a key must be one for everything, or one that reads
+// a domain, to which there are no others (own.go). One that only sends cannot log
+// in.
 //
 // A change must come from the page itself. Three things see to that, each enough
 // in a browser that knows it: SameSite on the cookie, Sec-Fetch-Site or Origin
@@ -47,19 +48,20 @@ func protect(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// uiTable lists the routes of the page's data. Its full ones need a session.
+// uiTable lists the routes of the page's data. All that are not for anybody need a
+// session.
 func (a *API) uiTable() []route {
 	return []route{
 		{"POST", "/ui/data/login", anybody, a.login},
-		{"POST", "/ui/data/logout", full, a.logout},
-		{"GET", "/ui/data/session", full, a.showSession},
-		{"GET", "/ui/data/domains", full, a.listDomains},
-		{"GET", "/ui/data/domains/{domain}", full, a.getDomain},
+		{"POST", "/ui/data/logout", readers, a.logout},
+		{"GET", "/ui/data/session", readers, a.showSession},
+		{"GET", "/ui/data/domains", readers, a.listDomains},
+		{"GET", "/ui/data/domains/{domain}", readers, a.getDomain},
 		{"PUT", "/ui/data/domains/{domain}", full, a.putDomain},
-		{"GET", "/ui/data/events", full, a.uiEvents},
-		{"GET", "/ui/data/events/{page}", full, a.uiEventsPage},
-		{"GET", "/ui/data/messages/{page}", full, a.uiMessage},
-		{"GET", "/ui/data/stats", full, a.uiStats},
+		{"GET", "/ui/data/events", readers, a.uiEvents},
+		{"GET", "/ui/data/events/{page}", readers, a.uiEventsPage},
+		{"GET", "/ui/data/messages/{page}", readers, a.uiMessage},
+		{"GET", "/ui/data/stats", readers, a.uiStats},
 	}
 }
 
@@ -98,6 +100,9 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if writes && !c.session.owns(r.Header.Get(tokenField)) {
 		return &Error{Status: http.StatusForbidden, Text: "The request does not come from this page"}
 	}
+	if !c.key.opens(rt.access) {
+		return a.refuse(r, rt, c.key)
+	}
 	c.budget = a.budgets.of(c.key.ID)
 	leave, err := c.budget.enter()
 	if err != nil {
@@ -105,7 +110,7 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer leave()
 	if name, ok := values["domain"]; ok {
-		if c.domain, err = a.admit(c.key, rt, name); err != nil {
+		if c.domain, err = a.own(c.key, name); err != nil {
 			return err
 		}
 	}
@@ -127,7 +132,7 @@ func (a *API) visitor(r *http.Request) (Key, session, error) {
 	if err != nil {
 		return Key{}, session{}, a.keysAway(err)
 	}
-	if !found || key.Domain != "" {
+	if !found || key != s.key || !key.opens(readers) {
 		a.sessions.close(cookie.Value)
 		return Key{}, session{}, none
 	}
@@ -136,9 +141,14 @@ func (a *API) visitor(r *http.Request) (Key, session, error) {
 
 // sessionAnswer is what the page knows of its session.
 type sessionAnswer struct {
-	Key    string `json:"key"`   // its ID
-	Token  string `json:"token"` // for changes
+	Key    string `json:"key"`              // its ID
+	Domain string `json:"domain,omitempty"` // the only one that there is for the key; it changes nothing
+	Token  string `json:"token"`            // for changes
 	Events bool   `json:"events"`
+}
+
+func (a *API) about(s session) sessionAnswer {
+	return sessionAnswer{Key: s.key.ID, Domain: s.key.Domain, Token: s.token, Events: a.Events != nil}
 }
 
 // login exchanges a key for a session.
@@ -160,7 +170,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request, _ call) error {
 		return err
 	case !found:
 		return &Error{Status: http.StatusUnauthorized, Text: "Invalid private key"}
-	case key.Domain != "":
+	case !key.opens(readers):
 		a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", uiData+"login")
 		return &Error{Status: http.StatusUnauthorized, Text: "Invalid private key: this one can only send mail of its domain"}
 	}
@@ -172,10 +182,10 @@ func (a *API) login(w http.ResponseWriter, r *http.Request, _ call) error {
 	if old, err := r.Cookie(cookieName); err == nil {
 		a.sessions.close(old.Value)
 	}
-	value, s := a.sessions.open(word)
+	value, s := a.sessions.open(word, key)
 	a.setCookie(w, r, value, int(sessionLife.Seconds()))
 	a.Log("logged in to the page", "key", key.ID, "src_ip", remote(r).String())
-	answer(w, r, http.StatusOK, sessionAnswer{key.ID, s.token, a.Events != nil})
+	answer(w, r, http.StatusOK, a.about(s))
 	return nil
 }
 
@@ -204,6 +214,6 @@ func (a *API) logout(w http.ResponseWriter, r *http.Request, c call) error {
 }
 
 func (a *API) showSession(w http.ResponseWriter, r *http.Request, c call) error {
-	answer(w, r, http.StatusOK, sessionAnswer{c.key.ID, c.session.token, a.Events != nil})
+	answer(w, r, http.StatusOK, a.about(c.session))
 	return nil
 }

@@ -221,14 +221,14 @@ func TestUISessionsAreBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	s := newSessions(func() time.Time { return now })
-	first, _ := s.open("a")
+	first, _ := s.open("a", Key{})
 	for range maxSessions - 1 {
 		now = now.Add(time.Millisecond)
-		s.open("b")
+		s.open("b", Key{})
 	}
 	now = now.Add(time.Millisecond)
 	s.find(first) // in use
-	second, _ := s.open("c")
+	second, _ := s.open("c", Key{})
 	if len(s.all) != maxSessions {
 		t.Errorf("%d sessions", len(s.all))
 	}
@@ -238,7 +238,7 @@ func TestUISessionsAreBounded(t *testing.T) {
 		}
 	}
 	now = now.Add(sessionIdle)
-	s.open("d")
+	s.open("d", Key{})
 	if len(s.all) != 1 {
 		t.Errorf("%d sessions after a long time", len(s.all))
 	}

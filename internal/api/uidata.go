@@ -14,10 +14,14 @@ import (
 const everything = "*"
 
 // scope is whose events the page shows: those of all domains that the API is for,
-// or of the one that the parameter "domain" names.
-func (a *API) scope(r *http.Request) ([]string, error) {
-	if name := r.URL.Query().Get("domain"); name != "" {
-		domain, err := a.admit(Key{}, nil, name)
+// or of the one that the parameter "domain" names, or that the key is for.
+func (a *API) scope(r *http.Request, key Key) ([]string, error) {
+	name := r.URL.Query().Get("domain")
+	if name == "" {
+		name = key.Domain
+	}
+	if name != "" {
+		domain, err := a.own(key, name)
 		return []string{domain}, err
 	}
 	if len(a.sending) == 0 {
@@ -27,7 +31,7 @@ func (a *API) scope(r *http.Request) ([]string, error) {
 }
 
 // uiEvents is getEvents for all domains together.
-func (a *API) uiEvents(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *API) uiEvents(w http.ResponseWriter, r *http.Request, c call) error {
 	raw, err := without(r.URL.RawQuery, "domain")
 	if err != nil {
 		return err
@@ -36,7 +40,7 @@ func (a *API) uiEvents(w http.ResponseWriter, r *http.Request, _ call) error {
 	if err != nil {
 		return err
 	}
-	return a.uiPage(w, r, q, place{})
+	return a.uiPage(w, r, c, q, place{})
 }
 
 // without takes a parameter out of a query.
@@ -57,13 +61,13 @@ func (a *API) uiEventsPage(w http.ResponseWriter, r *http.Request, c call) error
 	if err != nil {
 		return err
 	}
-	return a.uiPage(w, r, q, at)
+	return a.uiPage(w, r, c, q, at)
 }
 
 // uiPage answers with the events of a question at a place; the pages around it
 // are tokens.
-func (a *API) uiPage(w http.ResponseWriter, r *http.Request, q question, at place) error {
-	domains, err := a.scope(r)
+func (a *API) uiPage(w http.ResponseWriter, r *http.Request, c call, q question, at place) error {
+	domains, err := a.scope(r, c.key)
 	if err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func (a *API) uiMessage(w http.ResponseWriter, r *http.Request, c call) error {
 	if a.Events == nil {
 		return nothingKept()
 	}
-	domains, err := a.scope(r)
+	domains, err := a.scope(r, c.key)
 	if err != nil {
 		return err
 	}
@@ -116,7 +120,7 @@ type statsAnswer struct {
 	events.Stats
 }
 
-func (a *API) uiStats(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *API) uiStats(w http.ResponseWriter, r *http.Request, c call) error {
 	if err := noParameters(r, "span", "domain"); err != nil {
 		return err
 	}
@@ -127,7 +131,7 @@ func (a *API) uiStats(w http.ResponseWriter, r *http.Request, _ call) error {
 	if !ok {
 		return bad("span parameter: unexpected %s, expected hour, day, week or month", shown(r.URL.Query().Get("span")))
 	}
-	domains, err := a.scope(r)
+	domains, err := a.scope(r, c.key)
 	if err != nil {
 		return err
 	}

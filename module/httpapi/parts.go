@@ -31,7 +31,7 @@ func newKeys(t module.Table) keys { return keys{apikey.New(t), table.New(t)} }
 // Authenticate finds the key of a secret.
 func (k keys) Authenticate(ctx context.Context, secret string) (api.Key, bool, error) {
 	found, ok, err := k.store.Authenticate(ctx, secret)
-	return api.Key{ID: found.ID, Domain: found.Domain}, ok, err
+	return api.Key{ID: found.ID, Domain: found.Domain, Reads: found.Role == apikey.Reading}, ok, err
 }
 
 // probe is what tables are asked for to see whether they answer. It is reserved

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// A key of one domain may be given to whoever owns that domain. It must not tell
+// them about the others that the relay sends for, not even which there are. So
+// what it sees is decided by its domain before anything is looked up: events by a
+// condition of the statement itself, lists without asking what else is in them;
+// and all names that are not its own are refused in the same words, whether they
+// are known, unknown or no names at all.
+
+// opens reports whether a key is for routes of this access.
+func (k Key) opens(to access) bool {
+	switch {
+	case k.Domain == "":
+		return true
+	case to == readers:
+		return k.Reads
+	}
+	return to == senders
+}
+
+// own is admit for the page: to a key of one domain there are no others.
+func (a *API) own(key Key, name string) (string, error) {
+	domain, err := a.admit(Key{}, nil, name)
+	if key.Domain != "" && domain != key.Domain {
+		return "", domainNotFound(name)
+	}
+	return domain, err
+}
+
+// listed returns the domains that a key may see, sorted: those that have settings of
+// their own, and those that the API names. A key of one domain sees that one, with
+// or without settings.
+func (a *API) listed(ctx context.Context, key Key) ([]string, error) {
+	if key.Domain != "" {
+		if !a.knows(key.Domain) {
+			return nil, nil
+		}
+		return []string{key.Domain}, nil
+	}
+	names, err := a.Domains.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, a.sending...)
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
+		return strings.HasPrefix(name, "*.") || !a.knows(name)
+	}), nil
+}
