@@ -173,8 +173,12 @@ func cut(s string, limit int) string {
 	return s[:limit]
 }
 
+// normalize has room for any domain that there can be, which has up to 253 octets in
+// A-labels and 900 in U-labels: two that begin alike must not become one. Nor must
+// two that strings.ToLower takes for one, and DNS does not: straẞe is strasse there.
 func normalize(domain string) string {
-	return fold(policy.Normalize(fold(domain, maxText)), maxDomain)
+	valid := string([]rune(cut(domain, maxText))) // with a sign for each bad octet, as JSON has it
+	return fold1(policy.Normalize(fold1(valid, maxText)), maxText)
 }
 
 // domainOf is the domain of an address, "" if it has none.
