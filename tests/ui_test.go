@@ -379,6 +379,28 @@ const tooDim = `(() => {
 const unnamed = `[...document.querySelectorAll('input, select, button, a')].filter((e) => e.checkVisibility() &&
   !(e.ariaLabel || e.labels?.length || e.textContent.trim())).map((e) => e.outerHTML).join()`
 
+// fits looks at a view on each kind of screen.
+func (b *browser) fits(view string) {
+	b.Helper()
+	for _, width := range []int64{1280, 400} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.dress(width, scheme)
+			name := fmt.Sprintf("%s-%d-%s", view, width, scheme)
+			b.picture(name)
+			if wide := eval[int64](b, "document.documentElement.scrollWidth"); wide > width {
+				b.Errorf("%s is %d pixels wide", name, wide)
+			}
+			if dim := eval[string](b, tooDim); dim != "" {
+				b.Errorf("%s: too little contrast: %s", name, dim)
+			}
+			if e := eval[string](b, unnamed); e != "" {
+				b.Errorf("%s: controls without a name: %s", name, e)
+			}
+		}
+	}
+	b.dress(1280, "light")
+}
+
 // TestPageFitsEveryScreen: no view is wider than a screen of 400 pixels, every
 // text has the contrast it needs in light and dark, and every control has a name.
 func TestPageFitsEveryScreen(t *testing.T) {
@@ -412,23 +434,7 @@ func TestPageFitsEveryScreen(t *testing.T) {
 	} {
 		b.view(view.hash)
 		b.until(view.ready)
-		for _, width := range []int64{1280, 400} {
-			for _, scheme := range []string{"light", "dark"} {
-				b.dress(width, scheme)
-				name := fmt.Sprintf("%s-%d-%s", view.name, width, scheme)
-				b.picture(name)
-				if wide := eval[int64](b, "document.documentElement.scrollWidth"); wide > width {
-					t.Errorf("%s is %d pixels wide", name, wide)
-				}
-				if dim := eval[string](b, tooDim); dim != "" {
-					t.Errorf("%s: too little contrast: %s", name, dim)
-				}
-				if e := eval[string](b, unnamed); e != "" {
-					t.Errorf("%s: controls without a name: %s", name, e)
-				}
-			}
-		}
-		b.dress(1280, "light")
+		b.fits(view.name)
 	}
 	if dir := os.Getenv("TLSCONTROL_PICTURES"); dir != "" {
 		t.Log("pictures are in", dir)

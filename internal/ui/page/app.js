@@ -2,7 +2,7 @@
 // that the back button and bookmarks work.
 
 import * as data from './data.js';
-import { $, say, show } from './dom.js';
+import { $, say, show, text } from './dom.js';
 import * as charts from './charts.js';
 import * as domains from './domains.js';
 import * as log from './log.js';
@@ -58,15 +58,24 @@ async function go(moved) {
 function begin(opened) {
   session = opened;
   $('key-id').textContent = session.key;
+  confine(text(session.domain));
   show($('nav'));
   for (const link of document.querySelectorAll('#nav a')) show(link, session.events || link.hash === '#domains');
   show($('who'));
   go(false);
 }
 
+// confine leaves out what a key of one domain has no use for: there are no others.
+function confine(domain) {
+  for (const e of document.querySelectorAll('.all')) show(e, domain === '');
+  for (const e of document.querySelectorAll('.own')) show(e, domain !== '');
+  for (const e of document.querySelectorAll('h1 > .own')) e.textContent = ` of ${domain}`;
+}
+
 function end() {
   current?.leave?.();
   for (const view of Object.values(views)) view.clear(); // nothing stays for whoever comes next
+  confine('');
   current = session = null;
   show($('nav'), false);
   show($('who'), false);

@@ -2,6 +2,7 @@
 // changes bring its token along.
 
 let token = '';
+let own = ''; // domain, if the key is for one alone
 let clock = 0; // seconds, the server's
 
 // Failure is an answer that is not a success.
@@ -37,10 +38,14 @@ const get = (path, parameters) => {
 async function begin(answer) {
   const session = await answer;
   token = session.token;
+  own = typeof session.domain === 'string' ? session.domain : '';
   return session;
 }
 
 export const now = () => clock;
+
+// confined reports whether the key is one of a domain, which changes nothing.
+export const confined = () => own !== '';
 
 export const session = () => begin(get('session'));
 export const login = (key) => begin(ask('POST', 'login', { key }));

@@ -44,8 +44,13 @@ async function load() {
   if (mine !== visit) return;
   loaded = list(answer.items).length;
   $('domains').replaceChildren(...found.map(card));
-  if (found.length === 0) $('domains').append(make('p', { class: 'empty' }, search ? 'No domain has this in its name.' : 'No domain has settings of its own. Find one by its name to give it some.'));
+  if (found.length === 0) $('domains').append(make('p', { class: 'empty' }, none(search)));
   more(answer);
+}
+
+function none(search) {
+  if (data.confined()) return 'This relay does not send for this domain.';
+  return search ? 'No domain has this in its name.' : 'No domain has settings of its own. Find one by its name to give it some.';
 }
 
 function more(answer) {
@@ -63,9 +68,17 @@ function card(domain) {
   return it;
 }
 
+function setting(label, help, source, state) {
+  return make('div', { class: 'setting' },
+    make('div', null, make('span', { class: 'label' }, label), make('span', { class: 'quiet' }, help)),
+    make('span', { class: 'source' }, SOURCES[source] ?? source),
+    state);
+}
+
 function toggle(it, domain, name, field, label, help) {
   const on = domain[field] === true;
   const source = text(domain[`${field}_source`]);
+  if (data.confined()) return setting(label, help, source, make('strong', { class: 'state', 'data-field': field }, on ? 'On' : 'Off'));
   const button = make('button', {
     type: 'button', role: 'switch', 'aria-checked': String(on), 'data-field': field, class: 'switch',
     'aria-label': `${label}, ${name}`,
@@ -84,10 +97,7 @@ function toggle(it, domain, name, field, label, help) {
       }
     },
   }, make('span', { class: 'knob' }));
-  return make('div', { class: 'setting' },
-    make('div', null, make('span', { class: 'label' }, label), make('span', { class: 'quiet' }, help)),
-    make('span', { class: 'source' }, SOURCES[source] ?? source),
-    button);
+  return setting(label, help, source, button);
 }
 
 $('find').addEventListener('submit', (event) => {
