@@ -266,3 +266,15 @@ func TestUIRefusesSettingsToReadingKey(t *testing.T) {
 		}
 	}
 }
+
+// The document names the keys that each route is for.
+func TestDescribedRoles(t *testing.T) {
+	t.Parallel()
+	w, d := newWorld(t), describe(t)
+	roles := map[access][]any{full: {"full"}, readers: {"reading", "full"}, senders: {"sending", "reading", "full"}}
+	for _, rt := range w.api.routes {
+		if got, _ := d.at("paths", rt.path, strings.ToLower(rt.method), "x-roles").([]any); !slices.Equal(got, roles[rt.access]) {
+			t.Errorf("%s: described for %v, is for %v", &rt, got, roles[rt.access])
+		}
+	}
+}
