@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -276,5 +279,44 @@ func TestDescribedRoles(t *testing.T) {
 		if got, _ := d.at("paths", rt.path, strings.ToLower(rt.method), "x-roles").([]any); !slices.Equal(got, roles[rt.access]) {
 			t.Errorf("%s: described for %v, is for %v", &rt, got, roles[rt.access])
 		}
+	}
+}
+
+// A key that reads one domain has two questions at a time, and leaves the rest to
+// others.
+func TestTurnsOfReadingKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // nobody waits for long
+	r := httptest.NewRequest("GET", "/v3/example.com/events", nil).WithContext(ctx)
+	read, send := &route{access: readers}, &route{access: senders}
+	key := Key{ID: "reads", Domain: "example.com", Reads: true}
+	var leave []func()
+	for range ownTurns {
+		c := call{key: key, budget: w.api.budgets.of(key.ID)}
+		done, err := c.turn(r.WithContext(context.Background()), read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, done)
+	}
+	c := call{key: key, budget: w.api.budgets.of(key.ID)}
+	var e *Error
+	if _, err := c.turn(r, read); !errors.As(err, &e) || e.Status != 429 || e.RetryAfter == 0 {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := c.turn(r, send); err != nil {
+		t.Errorf("sending: %v", err)
+	}
+	for _, other := range []Key{{ID: "full"}, {ID: "other", Domain: "example.com", Reads: true}} {
+		c := call{key: other, budget: w.api.budgets.of(other.ID)}
+		if _, err := c.turn(r.WithContext(context.Background()), read); err != nil {
+			t.Errorf("%+v: %v", other, err)
+		}
+	}
+	leave[0]()
+	if _, err := c.turn(r.WithContext(context.Background()), read); err != nil {
+		t.Errorf("after one has ended: %v", err)
 	}
 }

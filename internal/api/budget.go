@@ -18,6 +18,7 @@ type budget struct {
 	pace   *rate.Limiter
 	places *semaphore.Weighted // half of those of all keys
 	memory *semaphore.Weighted // of bodies: half of that of all keys, or one message
+	turns  *semaphore.Weighted // of a key that reads one domain (own.go)
 }
 
 // budgets are those of the keys that were used lately.
@@ -43,6 +44,7 @@ func (s *budgets) of(id string) *budget {
 		pace:   rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
 		places: semaphore.NewWeighted(s.places),
 		memory: semaphore.NewWeighted(s.memory),
+		turns:  semaphore.NewWeighted(ownTurns),
 	}
 	b, ok, _ := s.keys.PeekOrAdd(id, fresh)
 	if !ok {

@@ -11,8 +11,9 @@
 //  3. authenticate (auth.go) asks Keys who is calling, and holds back addresses
 //     that try keys. A budget (budget.go) holds back keys that ask too often, or
 //     for too much at a time.
-//  4. admit (auth.go) refuses domains that a key, or the API, is not for. Nothing
-//     of the body has been read up to here.
+//  4. admit (auth.go) refuses domains that a key, or the API, is not for. To a key
+//     of one domain there are no others (own.go). Nothing of the body has been read
+//     up to here.
 //  5. The handler reads the form (form.go) within its limits and does its work:
 //     messages.go and mime.go, connection.go, domains.go, events.go.
 //

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A key of one domain may be given to whoever owns that domain. It must not tell
@@ -22,6 +24,23 @@ func (k Key) opens(to access) bool {
 		return k.Reads
 	}
 	return to == senders
+}
+
+// ownTurns is how many questions of a key that reads one domain are answered at a
+// time. The store has few connections, and those who run the relay need them, too.
+const ownTurns = 2
+
+// turn waits until a key that reads one domain may ask. It returns how to end that.
+func (c *call) turn(r *http.Request, rt *route) (leave func(), err error) {
+	if c.key.Domain == "" || rt.access != readers {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), placePatience)
+	defer cancel()
+	if err := c.budget.turns.Acquire(ctx, 1); err != nil {
+		return nil, tooMany("Too many questions at a time with this key", time.Second)
+	}
+	return func() { c.budget.turns.Release(1) }, nil
 }
 
 // own is admit for the page: to a key of one domain there are no others.

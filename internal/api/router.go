@@ -189,6 +189,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 		return err
 	}
 	defer leave()
+	done, err := c.turn(r, rt)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if name, ok := values["domain"]; ok {
 		if c.domain, err = a.admit(c.key, rt, name); err != nil {
 			return err

@@ -109,6 +109,11 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
+	done, err := c.turn(r, rt)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if name, ok := values["domain"]; ok {
 		if c.domain, err = a.own(c.key, name); err != nil {
 			return err
