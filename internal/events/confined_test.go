@@ -162,6 +162,12 @@ func TestConfinedByIndex(t *testing.T) {
 			"nothing":    (&Query{Begin: epoch, Ascending: true}).confinedWhere,
 			"a place":    (&Query{After: &Cursor{Micros: 5, ID: "x"}, Ascending: true}).confinedWhere,
 			"subject":    (&Query{Filter: Not{Contains{FieldSubject, "x"}}}).confinedWhere,
+			"chart": func(b *builder) error {
+				c := chart{begin: epoch, end: epoch.Add(time.Hour), domains: []string{"mine.example"}}
+				err := c.where(b)
+				b.text(" GROUP BY event")
+				return err
+			},
 			"story": func(b *builder) error {
 				err := b.scope([]string{"mine.example"})
 				b.text(" AND (queue_id = 'q' OR message_id = 'm') ORDER BY ts + 0, id LIMIT 1000")
