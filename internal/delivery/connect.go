@@ -15,9 +15,10 @@ import (
 type opening struct {
 	*run
 	*handshake
-	ip    netip.Addr
-	nc    net.Conn // in use at present
-	local netip.Addr
+	domain string
+	ip     netip.Addr
+	nc     net.Conn // in use at present
+	local  netip.Addr
 }
 
 // handshake is what is decided inside a TLS handshake. The TLS session keeps it
@@ -35,7 +36,7 @@ type handshake struct {
 // the failure says why the address was given up, and the connection on which
 // that happened is described.
 func (d *run) open(g *group, plan tlsplan.Plan, host string, l *link) (*session, *Connection, *Failure) {
-	a := &opening{run: d, handshake: &handshake{host: host, plan: plan}, ip: l.ip}
+	a := &opening{run: d, handshake: &handshake{host: host, plan: plan}, domain: g.domain, ip: l.ip}
 	returned := false
 	defer func() {
 		if !returned { // a panic, as from a callback of the TLS configuration
@@ -72,6 +73,9 @@ func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 	conn, err := a.greetLink(l)
 	if err != nil {
 		return nil, tlsplan.Plaintext(nil, nil), a.lost(wireFailure(a.host, err))
+	}
+	if f := a.meetsUs(conn); f != nil {
+		return nil, tlsplan.Plaintext(nil, nil), f
 	}
 	outcome, sameConn, f := a.secure(conn)
 	if f != nil {

@@ -19,6 +19,7 @@
 //     lately (probe.go finds out whether they are back), and connect.go goes on
 //     from there: the certificate is examined and judged inside the one
 //     handshake.
+//     A host that turns out to be this server is passed over (ourselves.go).
 //  7. smtpwire: envelope and body cross the connection; every recipient gets
 //     its own result (transact.go).
 //  8. Results, from whatever room they come, become one Attempt a recipient

@@ -59,7 +59,10 @@ type Limits interface {
 type Config struct {
 	Module   string // instance name, for log and metrics
 	Hostname string // EHLO argument, A-labels
-	Port     int    // of all MX hosts
+	// OwnNames are those by which a server shows in its greeting, or its reply to
+	// EHLO, that it is this one; A-labels. None: that is not looked at.
+	OwnNames []string
+	Port     int // of all MX hosts
 
 	Policies Policies
 	Fields   policy.Fields              // names of the override fields

@@ -146,6 +146,10 @@ func (d *run) explain(x *Explanation) {
 		x.Strict = strict.base
 	}
 	for i, h := range hosts {
+		if g.loop != nil {
+			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Ours: true})
+			continue
+		}
 		if x.Via < 0 && g.spent() || d.ctx.Err() != nil {
 			x.Hosts = append(x.Hosts, ExplainedHost{Host: h, Beyond: true})
 			continue
@@ -153,11 +157,14 @@ func (d *run) explain(x *Explanation) {
 		x.Hosts = append(x.Hosts, ExplainedHost{Host: h})
 		at := d.explainHost(g, strict, &x.Hosts[i])
 		err := d.ctx.Err()
+		g.loop = at.loop
 		switch {
 		case x.Via >= 0:
 		case err != nil:
 			f = cancelled(err)
-		case at.worst == nil || len(at.open) == 0:
+		case at.loop != nil && at.worst == at.loop:
+			g.worst = at.loop
+		case at.loop == nil && at.worst == nil || len(at.open) == 0:
 			x.Via = i
 		default:
 			g.worst, g.tries = worse(g.worst, at.worst), at.tries
@@ -210,11 +217,14 @@ func (d *run) explainHost(g, strict *group, x *ExplainedHost) *group {
 		d.dialAll(at, x)
 	}
 	x.GaveUp, x.Probed = at.hosts, d.look.taken()
-	if d.look.dials && len(at.open) > 0 && at.worst == nil {
+	if d.look.dials && len(at.open) > 0 && at.worst == nil && at.loop == nil {
 		at.exhausted()
 	}
 	if !d.look.dials || len(at.open) > 0 {
 		x.Failure = at.worst
+	}
+	if at.loop != nil {
+		x.Failure = at.loop
 	}
 	return at
 }

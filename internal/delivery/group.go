@@ -39,6 +39,7 @@ type group struct {
 	worstFor *tlsplan.Plan // the plan under which worst fell
 	// last is the connection on which worst fell, nil if none was made.
 	last *Connection
+	loop *Failure // the host that was tried last is this server (ourselves.go)
 	// expected is what the host that is being tried proved before, downgrade the
 	// one that gave less, nil if none did (memory.go).
 	expected  downgrade.Expectation
@@ -84,7 +85,7 @@ func (d *run) deliverGroup(g *group) {
 		return
 	}
 	for _, h := range hosts {
-		if g.spent() {
+		if g.spent() || g.loop != nil {
 			break
 		}
 		d.tryHost(g, h)
@@ -161,8 +162,7 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	}
 	hosts, loops := route.WithoutSelf(rt.Hosts, d.e.cfg.Hostname)
 	if loops {
-		// RFC 5321, section 5.1.
-		return nil, failf(554, [3]int{5, 4, 6}, tlsplan.MXLookup, nil, "Mail for %s loops back to this host", g.domain)
+		return nil, loopFailure(g.domain, nil)
 	}
 	return hosts, nil
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"net/netip"
 	"regexp"
 	"time"
@@ -57,6 +58,9 @@ func (d *run) tryAddresses(g *group, h route.Host, plan tlsplan.Plan, left []net
 		}
 		s, on, f := d.open(g, plan, h.Name, l)
 		switch {
+		case f != nil && !f.Temporary() && errors.Is(f, errOurselves):
+			g.metOurselves(h, HostFailure{Host: h.Name, IP: l.ip, Reason: f.Reason, Text: errText(f)}, f, on)
+			return
 		case f != nil:
 			d.refusedByMemory(g, on, f)
 			complained(place, f.Reply)

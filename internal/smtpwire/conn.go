@@ -87,6 +87,8 @@ type Conn struct {
 	peek    peeker
 	out     []byte // commands of the flight that is being built
 
+	greeting  string // name in the greeting
+	name      string // name in the newest reply to EHLO or HELO
 	ext       Extensions
 	handshake time.Duration
 	roundTrip time.Duration // that the newest EHLO took
@@ -123,6 +125,7 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Conn, error) {
 	if code/100 != 2 {
 		return nil, c.failReply(StageGreeting)
 	}
+	c.greeting = nameIn(c.rr.text)
 	if err := c.hello(); err != nil {
 		return nil, err
 	}
@@ -140,6 +143,7 @@ func (c *Conn) hello() *Error {
 		return c.fail(StageEHLO, nil, err)
 	}
 	if code/100 == 2 {
+		c.name = nameIn(c.rr.text)
 		c.ext = parseExtensions(string(c.rr.text))
 		return nil
 	}
@@ -156,6 +160,7 @@ func (c *Conn) hello() *Error {
 	if code/100 != 2 {
 		return c.failReply(StageEHLO)
 	}
+	c.name = nameIn(c.rr.text)
 	return nil
 }
 
@@ -167,6 +172,11 @@ func (c *Conn) command(line string) (code int, err error) {
 	}
 	return c.read(c.cfg.Timeouts.Command)
 }
+
+// ServerName returns the names that the server gives itself in its greeting and in
+// its newest reply to EHLO or HELO (RFC 5321, section 4.2): the first word of each.
+// Some servers say something else there, as "Hello"; it may be any text.
+func (c *Conn) ServerName() (greeting, hello string) { return c.greeting, c.name }
 
 // Extensions returns what the newest EHLO reply announced.
 func (c *Conn) Extensions() Extensions { return c.ext }
