@@ -81,6 +81,8 @@ type HostFailure struct {
 	IP     netip.Addr // invalid if no address was known yet
 	Reason tlsplan.Reason
 	Text   string
+	// Unwanted is true of an address that the operator does not let be dialled.
+	Unwanted bool
 }
 
 // Connected is told when a connection is ready to carry a message.

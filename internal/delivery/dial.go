@@ -78,13 +78,19 @@ func (d *run) dial(ctx context.Context, host string, place *health.Place, ip net
 	nc, err := d.dialTCP(ctx, ip)
 	if err != nil {
 		refused := errors.Is(err, syscall.ECONNREFUSED) && place.Refused(ip)
-		if ctx.Err() == nil && !refused {
+		if ctx.Err() == nil && !refused && !ourFault(err) {
 			leave.Failed(err)
 		}
 		leave.End()
 		return reached{ip: ip, f: dialFailure(host, err)}
 	}
 	return reached{ip: ip, link: &link{nc: nc, ip: ip, since: since, dial: leave}}
+}
+
+// ourFault reports whether a dial failed for want of something on our side, which
+// says nothing of the other one: local_ip, a free port, a file descriptor.
+func ourFault(err error) bool {
+	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 func (d *run) dialTCP(ctx context.Context, ip netip.Addr) (net.Conn, error) {

@@ -70,7 +70,8 @@ type Config struct {
 	Routes   Routes
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	IPv4Only bool
-	TLS      *tls.Config // roots, versions, ciphers, client certificate; nil is the default
+	Admits   func(netip.Addr) bool // addresses that may be dialled; nil: all of them
+	TLS      *tls.Config           // roots, versions, ciphers, client certificate; nil is the default
 	Wire     smtpwire.Config
 	Limits   Limits // nil: none
 

@@ -62,6 +62,11 @@ func (g *group) concluded() bool {
 // gaveUp notes that a host, or one of its addresses, was given up.
 func (g *group) gaveUp(h HostFailure, f *Failure, on *Connection) {
 	g.hosts = append(g.hosts, h)
+	g.blame(f, on)
+}
+
+// blame lets f speak for the domain if it is the worst so far.
+func (g *group) blame(f *Failure, on *Connection) {
 	if w := worse(g.worst, f); w != g.worst {
 		g.worst, g.worstFor, g.last = w, g.plan, on
 	}
@@ -167,11 +172,12 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	return hosts, nil
 }
 
-// addresses looks up where a host is. A host without addresses is given up.
+// addresses looks up where a host is, as far as that may be dialled. A host without
+// addresses is given up.
 func (d *run) addresses(g *group, h route.Host) (route.Addresses, bool) {
 	addrs, err := d.e.cfg.Routes.Addresses(d.ctx, h.Name, d.e.cfg.IPv4Only)
 	if err == nil && len(addrs.IPs) > 0 {
-		return addrs, true
+		return d.admitted(g, h, addrs)
 	}
 	f := routeFailure(err)
 	var re *route.Error

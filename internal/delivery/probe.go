@@ -63,7 +63,7 @@ func (d *run) greetProbe(ctx context.Context, host string, ip netip.Addr, leave 
 	l := &link{ip: ip, since: time.Now(), dial: leave, greeted: true}
 	var err error
 	if l.nc, err = d.dialTCP(ctx, ip); err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !ourFault(err) {
 			leave.Failed(err)
 		}
 		return reached{ip: ip, f: dialFailure(host, err)}

@@ -123,7 +123,7 @@ func hostOf(x *delivery.Explanation, h *delivery.ExplainedHost) Host {
 }
 
 // addressesOf lists the addresses that were tried, those too that could not be
-// reached.
+// reached, and those that may not be.
 func addressesOf(h *delivery.ExplainedHost) (all []Address) {
 	answered := make(map[netip.Addr]bool)
 	for i := range h.Probed {
@@ -131,7 +131,7 @@ func addressesOf(h *delivery.ExplainedHost) (all []Address) {
 	}
 	for _, lost := range h.GaveUp {
 		if lost.IP.IsValid() && !answered[lost.IP] {
-			all = append(all, Address{IP: lost.IP.String(), Failure: &Failure{Reason: lost.Reason, Text: lost.Text}})
+			all = append(all, Address{IP: lost.IP.String(), Failure: &Failure{Reason: lost.Reason, Text: lost.Text}, Unwanted: lost.Unwanted})
 		}
 	}
 	for i := range h.Probed {

@@ -174,6 +174,8 @@ type Address struct {
 	// Strict is why it would not with require_tls yes.
 	Strict  *Problem `json:"problem-with-require-tls,omitempty"`
 	Seconds float64  `json:"session-seconds,omitempty"`
+	// Unwanted is true if the address would not be dialled (allow_private).
+	Unwanted bool `json:"unwanted,omitempty"`
 }
 
 // Certificate is what the host showed.

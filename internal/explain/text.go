@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -187,7 +188,7 @@ func (h *Host) write(t *text) {
 	}
 	t.item("proved before", h.Expected.text())
 	t.item("the plan", h.Plan.text())
-	if h.Failure != nil && len(h.Addresses) == 0 {
+	if h.Failure != nil && !slices.ContainsFunc(h.Addresses, func(a Address) bool { return !a.Unwanted }) {
 		t.item("not used", h.Failure.text())
 	}
 	if h.Strict != nil {
@@ -243,6 +244,10 @@ func (p *Problem) text() string {
 
 // write tells of one address; strict is whether require_tls is worth a line.
 func (a *Address) write(t *text, strict bool) {
+	if a.Unwanted {
+		t.item("passed over "+a.IP, a.Failure.text())
+		return
+	}
 	has := "not found out" // silence, and also a 421: what follows says which
 	switch a.Verdict {
 	case Verified:

@@ -17,6 +17,7 @@ import (
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/downgrade"
 	"tlscontrol/internal/health"
+	"tlscontrol/internal/internet"
 	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/pool"
 	"tlscontrol/internal/route"
@@ -54,6 +55,8 @@ type settings struct {
 	eventStore        *eventstore.Module // nil: none
 	resolvers         []string
 	port              int
+	allowPrivate      internet.Admission
+	loopCheck         bool // if it is there; else see checksLoops
 	mxAuth            mxAuth
 	limits            delivery.Limits
 	requireOverride   bool
@@ -76,7 +79,8 @@ type settings struct {
 	seen map[string]config.Node // the directives that the block has
 	helo string                 // hostname as it goes into EHLO
 
-	stateDir string // maddy's; empty only in tests
+	stateDir       string // maddy's; empty only in tests
+	globalHostname string // empty if there is none
 }
 
 // directives lists everything that the block may hold.
@@ -92,6 +96,8 @@ func (d *settings) directives(instName string) []directive {
 		{name: "event_store", read: eventstore.Directive, store: &d.eventStore, absent: constant[*eventstore.Module](nil)},
 		{name: "resolver", read: resolverDirective, store: &d.resolvers, absent: systemResolvers},
 		{name: "port", read: intDirective(1, 65535), store: &d.port, absent: constant(defaultPort)},
+		{name: "allow_private", read: privateDirective, store: &d.allowPrivate, absent: constant(internet.Admission{All: true})},
+		{name: "loop_check", read: boolDirective, store: &d.loopCheck, absent: constant(false)},
 		{name: "mx_auth", read: mxAuthDirective, store: &d.mxAuth, absent: constant(mxAuth{})},
 		{name: "limits", read: limitsDirective, store: &d.limits, absent: constant[interface{}](nil)},
 		{name: "requiretls_override", read: boolDirective, store: &d.requireOverride, absent: constant(true)},
@@ -127,6 +133,7 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 	if d.stateDir, _ = cfg.Globals["state_dir"].(string); d.stateDir == "" {
 		d.stateDir = config.StateDirectory
 	}
+	d.globalHostname, _ = cfg.Globals["hostname"].(string)
 	if _, err := cfg.Process(); err != nil {
 		return nil, nil, placed(cfg.Block, err)
 	}
@@ -153,6 +160,9 @@ func (d *settings) check(block config.Node) error {
 	}
 	if d.forceIPv4 && d.localIP.Is6() {
 		return config.NodeErr(d.seen["local_ip"], "local_ip: unexpected %q, expected an IPv4 address because of force_ipv4", d.localIP)
+	}
+	if d.loopCheck && len(d.ownNames()) == 0 {
+		return config.NodeErr(d.seen["loop_check"], "loop_check: unexpected yes, because many servers may have a name such as %q", d.hostname)
 	}
 	if d.breakerMax < d.breakerMin {
 		place, here := d.seen["breaker_max_time"]
@@ -190,9 +200,15 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 	}
 	resolver := route.NewResolver(d.resolvers)
 	d.mxAuth.notices(resolver, logger)
+	d.localIPNotice(logger)
+	var ownNames []string
+	if d.checksLoops() {
+		ownNames = d.ownNames()
+	}
 	return &delivery.Config{
 		Module:            instName,
 		Hostname:          d.helo,
+		OwnNames:          ownNames,
 		Port:              d.port,
 		Policies:          d.policy,
 		Fields:            d.policy.Fields(),
@@ -200,6 +216,7 @@ func (d *settings) engineConfig(block config.Node, instName string, logger log.L
 		Routes:            resolver,
 		Dial:              d.dialer(),
 		IPv4Only:          d.forceIPv4,
+		Admits:            d.admits(),
 		TLS:               d.tlsClient,
 		Limits:            d.limits,
 		MinTLS:            d.mxAuth.minTLS,

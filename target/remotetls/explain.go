@@ -67,7 +67,8 @@ func NewAlone(a Alone) (*Target, error) {
 	mtasts := node("mtasts")
 	mtasts.Children = []config.Node{node("cache", "ram")}
 	block := node("target." + name)
-	block.Children = []config.Node{node("hostname", a.Hostname), node("downgrade_memory", "off"), node("downgrade_action", "off")}
+	block.Children = []config.Node{node("hostname", a.Hostname), node("downgrade_memory", "off"), node("downgrade_action", "off"),
+		node("loop_check", "no")} // this machine's own server may be what is looked at
 	if len(a.Resolvers) > 0 {
 		block.Children = append(block.Children, node("resolver", a.Resolvers...))
 	}

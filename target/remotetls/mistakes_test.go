@@ -13,7 +13,7 @@ type mistake struct {
 }
 
 const (
-	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, event_store, resolver, port, mx_auth, limits, " +
+	everyDirective = "hostname, local_ip, force_ipv4, debug, tls_client, policy, delivery_log, event_store, resolver, port, allow_private, loop_check, mx_auth, limits, " +
 		"requiretls_override, relaxed_requiretls, conn_reuse_limit, conn_max_idle_count, conn_max_idle_time, connect_timeout, " +
 		"command_timeout, submission_timeout, chunking, " +
 		"host_concurrency, breaker_failures, breaker_min_time, breaker_max_time, downgrade_memory, downgrade_action, tlsrpt"
@@ -22,6 +22,7 @@ const (
 	secondsHint = "expected a number of seconds up to 86400, or a duration such as 150s"
 	serverHint  = "expected an IP address with an optional port, as 127.0.0.1, 127.0.0.1:5353, ::1 or [::1]:5353"
 	versionHint = "expected the lowest and the highest of tls1.0, tls1.1, tls1.2, tls1.3, or one of them"
+	privateHint = "expected yes, no, or networks such as 10.1.0.0/16"
 	daysHint    = "expected a time from 1d to 366d, such as 30d, or off"
 	limitHint   = "expected rate NUMBER [DURATION] or concurrency NUMBER"
 )
@@ -119,6 +120,16 @@ func mistakes(missing, bad string) []mistake {
 		{"port", `2: port: expected a number from 1 to 65535`},
 		{"port 25 587", `2: port: unexpected "587" after "25", expected a number from 1 to 65535`},
 		{"port 25 {\n}", `2: port: unexpected block, expected a number from 1 to 65535`},
+
+		{"allow_private {\n}", `2: allow_private: unexpected block, ` + privateHint},
+		{"allow_private maybe", `2: allow_private: unexpected "maybe", ` + privateHint},
+		{`allow_private ""`, `2: allow_private: unexpected "", ` + privateHint},
+		{"allow_private internal.example", `2: allow_private: unexpected "internal.example", expected a network such as 10.1.0.0/16 or an address`},
+		{"allow_private yes 10.0.0.0/8", `2: allow_private: unexpected "yes", expected a network such as 10.1.0.0/16 or an address`},
+		{"allow_private 10.0.0.0/8 no", `2: allow_private: unexpected "no", expected a network such as 10.1.0.0/16 or an address`},
+		{"allow_private 10.1.2.3/16", `2: allow_private: unexpected "10.1.2.3/16", expected 10.1.0.0/16, whose first address this is not`},
+		{"allow_private 8.8.8.8", `2: allow_private: unexpected "8.8.8.8", expected a network that is not on the Internet, whose addresses are not held back`},
+		{"loop_check maybe", `2: loop_check: unexpected "maybe", expected yes or no`},
 
 		{"mx_auth", `2: mx_auth: expected a block or &name`},
 		{"mx_auth shared", `2: mx_auth: unexpected "shared", expected a block or &name`},
