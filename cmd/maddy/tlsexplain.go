@@ -79,10 +79,18 @@ func tlsExplain(c *cli.Context) error {
 		REQUIRETLS: c.Bool("requiretls"), Admitted: !c.Bool("stranger"), Probe: c.Bool("probe"),
 	}
 	switch {
-	case !c.IsSet("from"):
+	case c.String("from") == "":
 		return usageError(c, "--from is required; --from '<>' is the null sender")
-	case q.To == "":
+	case c.String("to") == "":
 		return usageError(c, "--to is required")
+	}
+	if q.From != "" {
+		if err := checkAddress(c, "from", q.From); err != nil {
+			return err
+		}
+	}
+	if err := checkAddress(c, "to", q.To); err != nil {
+		return err
 	}
 	q.Header = c.Generic("header").(*fields).header
 	var at visit
@@ -216,6 +224,9 @@ func tlsProbe(c *cli.Context) error {
 	}
 	if strings.Contains(domain, "@") {
 		return usageError(c, "unexpected address %q, expected a domain", domain)
+	}
+	if !goodDomain(domain) {
+		return usageError(c, "unexpected %q, expected a domain", domain)
 	}
 	if port := c.Int("port"); port == 0 { // which Alone takes for "not given"
 		return usageError(c, "--port: unexpected \"0\", expected a number from 1 to 65535")
