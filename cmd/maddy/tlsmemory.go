@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,7 +29,8 @@ func memoryCommand() *cli.Command {
 that each proved, how its certificate was found good, and when it last proved
 that and any TLS. Works beside a running server; what was proved in its last
 seconds may be missing. What is older than downgrade_memory does not count any
-more, and is printed until the server drops it.
+more, and is printed until the server drops it. Of lines that are damaged it is
+said how many there are; the server sets such a file aside when it starts.
 
 The exit code is 1 if nothing is known of a host that is named.`,
 		Flags: []cli.Flag{
@@ -109,13 +111,13 @@ func tlsForget(c *cli.Context) error {
 	for _, r := range rows {
 		byTarget[r.Target] = append(byTarget[r.Target], r.Host)
 	}
-	for target, known := range byTarget {
-		if err := downgrade.Forget(downgrade.File(config.StateDirectory, target), known); err != nil {
-			return explain(fmt.Errorf("cannot ask the server to forget: %w", err))
+	for _, target := range slices.Sorted(maps.Keys(byTarget)) {
+		if err := downgrade.Forget(downgrade.File(config.StateDirectory, target), byTarget[target]); err != nil {
+			return explain(fmt.Errorf("cannot ask target %s to forget: %w", oneLine(target), err))
 		}
-	}
-	for _, r := range rows {
-		fmt.Fprintf(c.App.Writer, "%s: forgotten by %s\n", r.Host, oneLine(r.Target))
+		for _, host := range byTarget[target] {
+			fmt.Fprintf(c.App.Writer, "%s: forgotten by %s\n", host, oneLine(target))
+		}
 	}
 	return unknownHosts(hosts, rows)
 }
@@ -145,9 +147,12 @@ func readMemory(c *cli.Context) (rows []remembered, _ error) {
 	if _, _, err := maddy.ReadGlobals(nodes); err != nil {
 		return nil, err
 	}
+	if err := checkStateDir(); err != nil {
+		return nil, err
+	}
 	targets, err := downgrade.Targets(config.StateDirectory)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(fmt.Errorf("cannot read what hosts proved: %w", err))
 	}
 	if only := c.String("target"); only != "" {
 		if !slices.Contains(targets, only) {
@@ -156,9 +161,13 @@ func readMemory(c *cli.Context) (rows []remembered, _ error) {
 		targets = []string{only}
 	}
 	for _, target := range targets {
-		hosts, err := downgrade.Read(downgrade.File(config.StateDirectory, target))
+		path := downgrade.File(config.StateDirectory, target)
+		hosts, damaged, err := downgrade.Read(path)
 		if err != nil {
-			return nil, explain(err)
+			return nil, explain(fmt.Errorf("cannot read what hosts proved: %w", err))
+		}
+		if damaged > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "maddy: lines of %s that are damaged and passed over: %d\n", oneLine(path), damaged)
 		}
 		for host, e := range hosts {
 			rows = append(rows, remembered{

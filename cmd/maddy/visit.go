@@ -20,16 +20,24 @@ type visit struct {
 	had     map[string]bool // what was there, nil if all may stay that was made
 }
 
-// enter does what maddy.InitDirs does, and makes neither the state directory nor the runtime directory.
-func (v *visit) enter() error {
+// checkStateDir sets the default of the state directory, and refuses one that maddy refuses.
+func checkStateDir() error {
 	if config.StateDirectory == "" {
 		config.StateDirectory = maddy.DefaultStateDirectory
 	}
+	if !filepath.IsAbs(config.StateDirectory) {
+		return fmt.Errorf("state_dir: unexpected %q, expected an absolute path", config.StateDirectory)
+	}
+	return nil
+}
+
+// enter does what maddy.InitDirs does, and makes neither the state directory nor the runtime directory.
+func (v *visit) enter() error {
 	if config.RuntimeDirectory == "" {
 		config.RuntimeDirectory = maddy.DefaultRuntimeDirectory
 	}
-	if !filepath.IsAbs(config.StateDirectory) {
-		return fmt.Errorf("state_dir: unexpected %q, expected an absolute path", config.StateDirectory)
+	if err := checkStateDir(); err != nil {
+		return err
 	}
 	err := os.Chdir(config.StateDirectory)
 	if errors.Is(err, fs.ErrNotExist) {

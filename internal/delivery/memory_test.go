@@ -329,7 +329,7 @@ func TestForget(t *testing.T) {
 	if got := w.result(); got != "451 4.7.4 tls-not-offered" {
 		t.Fatal(got)
 	}
-	w.eventually("it is on disk", func() bool { all, _ := downgrade.Read(path); return len(all) == 1 })
+	w.eventually("it is on disk", func() bool { all, _, _ := downgrade.Read(path); return len(all) == 1 })
 	if err := downgrade.Forget(path, []string{"mx1.test"}); err != nil {
 		t.Fatal(err)
 	}

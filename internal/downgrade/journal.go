@@ -46,9 +46,12 @@ func (m *Memory) look() {
 	if path == "" {
 		return
 	}
-	hosts, err := Read(path)
+	hosts, damaged, err := Read(path)
 	if err != nil {
 		m.cfg.Log.Error("cannot read what hosts proved before", "file", path, "error", err.Error())
+	}
+	if damaged > 0 {
+		m.cfg.Log.Warn("the file of what hosts proved before is damaged: what can be read of it counts", "file", path, "lines_lost", damaged)
 	}
 	for host, e := range hosts {
 		m.take(host, e)

@@ -149,7 +149,7 @@ func TestKilled(t *testing.T) {
 	d := newDesk(t, nil)
 	d.Proved(mx, pkix)
 	d.eventually("it is on disk", func() bool {
-		all, err := Read(d.cfg.Path)
+		all, _, err := Read(d.cfg.Path)
 		return err == nil && all[mx].Level() == Verified
 	})
 }
@@ -228,12 +228,12 @@ func TestForgetWhileRunning(t *testing.T) {
 	d := newDesk(t, nil)
 	d.Proved(mx, pkix)
 	d.Proved("mx2.example.net", pkix)
-	d.eventually("it is on disk", func() bool { all, _ := Read(d.cfg.Path); return len(all) == 2 })
+	d.eventually("it is on disk", func() bool { all, _, _ := Read(d.cfg.Path); return len(all) == 2 })
 	if err := Forget(d.cfg.Path, []string{mx, "mx9.example.net"}); err != nil {
 		t.Fatal(err)
 	}
 	// Who asks sees it at once.
-	if all, err := Read(d.cfg.Path); err != nil || len(all) != 1 {
+	if all, _, err := Read(d.cfg.Path); err != nil || len(all) != 1 {
 		t.Errorf("%v, %v", all, err)
 	}
 	d.eventually("it is forgotten", func() bool { return d.level(mx) == "" })
@@ -390,7 +390,7 @@ func TestBadDisk(t *testing.T) {
 		}
 		d.sleep(tryAgain)
 		d.turn(false)
-		if all, err := Read(d.cfg.Path); err != nil || len(all) != 1 {
+		if all, _, err := Read(d.cfg.Path); err != nil || len(all) != 1 {
 			t.Errorf("%v, %v", all, err)
 		}
 	})
@@ -404,7 +404,7 @@ func TestBadDisk(t *testing.T) {
 		}
 		d.Proved("mx2.example.net", pkix)
 		d.turn(false)
-		if all, err := Read(d.cfg.Path); err != nil || len(all) != 2 {
+		if all, _, err := Read(d.cfg.Path); err != nil || len(all) != 2 {
 			t.Errorf("%v, %v", all, err)
 		}
 	})

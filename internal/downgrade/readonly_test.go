@@ -32,6 +32,9 @@ func TestReadOnly(t *testing.T) {
 	d.cfg.ReadOnly = true
 	d.Memory = Open(d.cfg)
 	d.want(mx, Verified)
+	if !d.logged("is damaged") {
+		t.Error("nothing was said of the damage")
+	}
 	d.want("gone.example.net", "")
 	d.Proved("new.example.net", pkix)
 	d.Close()

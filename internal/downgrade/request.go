@@ -45,22 +45,22 @@ func Forget(path string, hosts []string) error {
 }
 
 // Read returns what the file at path holds for the present, by host, without what
-// there is a request to forget. Evidence of any age is in it. The server may be
-// writing the file meanwhile.
-func Read(path string) (map[string]Evidence, error) {
+// there is a request to forget, and how many of its lines are damaged and passed
+// over. Evidence of any age is in it. The server may be writing the file meanwhile.
+func Read(path string) (hosts map[string]Evidence, damaged int, err error) {
 	c, err := readFile(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	all := make(map[string]Evidence)
 	for _, r := range c.records {
 		all[r.host] = r.Evidence
 	}
-	hosts, _, err := requested(path)
-	for _, h := range hosts {
+	forgotten, _, err := requested(path)
+	for _, h := range forgotten {
 		delete(all, h)
 	}
-	return all, err
+	return all, c.damaged, err
 }
 
 // forgetRequested forgets the hosts that it is asked to, and returns the requests,

@@ -63,7 +63,7 @@ func TestMemoryIsWritten(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	all, err := downgrade.Read(downgrade.File(w.dir, "outbound"))
+	all, _, err := downgrade.Read(downgrade.File(w.dir, "outbound"))
 	if err != nil || all["mx1.test"].Level() != downgrade.Verified {
 		t.Errorf("%v, %v", all, err)
 	}
