@@ -195,7 +195,9 @@ func anchors(t *testing.T, page string) (names []string) {
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.config(apiBlocks(s, "")) // with an event store, and the API
+	b := apiBlocks(s, "") // with an event store, and the API
+	b.target += "\ntlsrpt {\nfrom reports@relay.example.com\nmail no\n}"
+	s.config(b)
 	s.start()
 	var got, listed []string
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (maddy_remote_tls_\S+) (\S+)$`).FindAllStringSubmatch(served(s), -1) {

@@ -54,6 +54,8 @@ type Metrics struct {
 	events           *prometheus.CounterVec
 	eventsBacklog    *prometheus.GaugeVec
 	apiRequests      *prometheus.CounterVec
+	reports          *prometheus.CounterVec
+	reportsLost      *prometheus.CounterVec
 }
 
 // New makes the metrics and registers them. On an error, which means that a
@@ -116,6 +118,12 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		apiRequests: counter("api_requests_total",
 			"Requests of the HTTP API, by route and by how they were answered.",
 			"route", "status"),
+		reports: counter("reports_total",
+			"TLS reports that ended, one for each receiver, by how: sent, refused, given_up (one for each domain).",
+			"module", "result"),
+		reportsLost: counter("reports_lost_sessions_total",
+			"Connections that TLS reports leave out, because there was no room for them or they could not be written down.",
+			"module"),
 	}
 	for i, c := range m.collectors() {
 		if err := reg.Register(c); err != nil {
@@ -143,7 +151,7 @@ func (m *Metrics) collectors() []prometheus.Collector {
 		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
 		m.deliverySeconds, m.handshakeSeconds, m.poolConnections,
 		m.breakersOpen, m.breakerEvents, m.placesWaiting, m.placeEvents, m.hostsReduced, m.logErrors,
-		m.events, m.eventsBacklog, m.apiRequests,
+		m.events, m.eventsBacklog, m.apiRequests, m.reports, m.reportsLost,
 	}
 }
 

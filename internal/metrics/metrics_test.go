@@ -24,6 +24,7 @@ import (
 	"tlscontrol/internal/health"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
+	"tlscontrol/internal/tlsrpt"
 )
 
 var update = flag.Bool("update", false, "write the golden file")
@@ -124,6 +125,13 @@ func script(m *Metrics) {
 	e.Backlog(4096)
 	e.Backlog(1024)
 
+	r := m.Reports("outbound")
+	for _, result := range append(tlsrpt.Results(), tlsrpt.Sent, "odd") {
+		r.Reported(result)
+	}
+	r.Lost(7)
+	r.Lost(-1)
+
 	count := m.API([]string{"GET /x"})
 	count("GET /x", 200)
 	count("GET /x", 404)
@@ -199,6 +207,10 @@ func TestCounts(t *testing.T) {
 		{"answered well", testutil.ToFloat64(m.apiRequests.WithLabelValues("GET /x", "2xx")), 1},
 		{"answered badly", testutil.ToFloat64(m.apiRequests.WithLabelValues("GET /x", "5xx")), 1},
 		{"unknown route", testutil.ToFloat64(m.apiRequests.WithLabelValues("other", "2xx")), 1},
+		{"reports sent", testutil.ToFloat64(m.reports.WithLabelValues("outbound", "sent")), 2},
+		{"reports refused", testutil.ToFloat64(m.reports.WithLabelValues("outbound", "refused")), 1},
+		{"reports given up", testutil.ToFloat64(m.reports.WithLabelValues("outbound", "given_up")), 1},
+		{"sessions lost to reports", testutil.ToFloat64(m.reportsLost.WithLabelValues("outbound")), 7},
 		{"events waiting", testutil.ToFloat64(m.eventsBacklog.WithLabelValues("events")), 1024},
 	} {
 		if c.got != c.want {
@@ -216,6 +228,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	m.Observer("other")
 	m.Events("events")
 	m.API([]string{"GET /x"})
+	m.Reports("outbound")
 	before, err := testutil.GatherAndCount(reg)
 	if err != nil {
 		t.Fatal(err)

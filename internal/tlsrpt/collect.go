@@ -66,15 +66,18 @@ func (r *Reporter) flush() {
 	r.pending = newPending()
 	r.mu.Unlock()
 
-	days := make(map[string][]byte)
+	days, sessions := make(map[string][]byte), make(map[string]int64)
 	for k, n := range p.counts {
 		days[k.day] = k.appendLine(days[k.day], n)
+		sessions[k.day] += n
 	}
 	if p.lost > 0 {
+		r.cfg.Count.Lost(p.lost)
 		r.complain(fmt.Errorf("%d sessions were not counted: too many different ones at once", p.lost))
 	}
 	for day, lines := range days {
 		if err := r.write(day, lines); err != nil {
+			r.cfg.Count.Lost(sessions[day])
 			r.complain(err)
 		}
 	}
@@ -133,6 +136,7 @@ func (r *Reporter) compact(name string, more int64) error {
 		return err
 	}
 	if d.lost > 0 {
+		r.cfg.Count.Lost(d.lost)
 		r.complain(fmt.Errorf("%d sessions were not counted: too many different domains, or policies of one", d.lost))
 	}
 	lines := d.lines()

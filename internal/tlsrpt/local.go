@@ -135,6 +135,7 @@ func (l *local) batch(name string) (*batch, error) {
 		return nil, err
 	}
 	l.warnOf(b.day)
+	l.cfg.Count.Lost(b.day.lost)
 	l.batches[name] = b
 	return b, nil
 }

@@ -44,6 +44,7 @@ type Config struct {
 	// Settle is how long Start lets those who take reports get ready. Zero means
 	// that they are.
 	Settle time.Duration
+	Count  Counter          // nil: nobody watches
 	Now    func() time.Time // nil means time.Now
 	Log    *slog.Logger
 
@@ -84,6 +85,9 @@ func Open(cfg Config) (*Reporter, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Count == nil {
+		cfg.Count = uncounted{}
 	}
 	r := &Reporter{
 		cfg:         cfg,

@@ -122,6 +122,7 @@ func (r *Reporter) report(ctx context.Context, l ledger, t task, now time.Time) 
 	}
 	if done == doneTooLate || done == doneTooMany {
 		r.cfg.Log.Warn("TLS report not sent", "domain", t.domain, "day", t.day, "reason", done)
+		r.cfg.Count.Reported(GivenUp)
 	}
 	return l.note(ctx, t, progressLine{Done: done})
 }
@@ -181,12 +182,14 @@ func (r *Reporter) tell(ctx context.Context, l ledger, t task, d Document, zippe
 	switch {
 	case err == nil:
 		r.cfg.Log.Info("TLS report sent", "domain", d.Domain, "day", t.day, "to", e.URI, "report_id", d.ReportID)
+		r.cfg.Count.Reported(Sent)
 	case exterrors.IsTemporaryOrUnspec(err):
 		r.cfg.Log.Warn("TLS report not sent, will be tried again", "error", err, "domain", d.Domain, "day", t.day, "to", e.URI)
 		return false
 	default:
 		result = resultRefused
 		r.cfg.Log.Warn("TLS report refused", "error", err, "domain", d.Domain, "day", t.day, "to", e.URI)
+		r.cfg.Count.Reported(Refused)
 	}
 	if err := l.note(ctx, t, progressLine{To: e.URI, Result: result}); err != nil {
 		r.complainThat("a TLS report may go out twice, with the same Report-ID: it cannot be noted as sent", err)

@@ -181,6 +181,7 @@ func (s *shared) uploadPart(ctx context.Context, name string, now time.Time) err
 	if err != nil {
 		return err
 	}
+	s.cfg.Count.Lost(plus(d.lost, late))
 	if late > 0 {
 		s.cfg.Log.Warn("TLS report data came too late, the report has gone out", "day", day, "sessions", late)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/foxcpp/maddy/framework/config"
 
+	"tlscontrol/internal/metrics"
 	"tlscontrol/internal/postgres"
 	"tlscontrol/internal/tlsrpt"
 )
@@ -48,6 +49,7 @@ func reportsDirective(instName string) reader {
 				return nil, err
 			}
 		}
+		r.Count = metrics.Default().Reports(instName)
 		return r, nil
 	}
 }
