@@ -96,6 +96,11 @@ func TestTLSReports(t *testing.T) {
 	s.start()
 	s.mustSubmit(mail{})
 	s.eventually("the session is counted", func() bool { return s.failed() == 1 })
+	for _, r := range s.reports() { // none if the day has just changed
+		if d := r.Policies[0].FailureDetails; len(d) != 1 || d[0].ReceivingMXHelo != "mx.mailtest.invalid" || d[0].ReceivingMXHostname != host(0) {
+			t.Errorf("details %+v", d)
+		}
+	}
 	s.eventually("the report is noted as sent", func() bool {
 		text, _ := os.ReadFile(dir + "/" + past + ".sent")
 		return strings.Contains(string(text), `"done"`)

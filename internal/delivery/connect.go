@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -19,6 +20,7 @@ type opening struct {
 	ip     netip.Addr
 	nc     net.Conn // in use at present
 	local  netip.Addr
+	helo   string // how the server calls itself
 }
 
 // handshake is what is decided inside a TLS handshake. The TLS session keeps it
@@ -45,7 +47,7 @@ func (d *run) open(g *group, plan tlsplan.Plan, host string, l *link) (*session,
 	}()
 	conn, outcome, f := a.connect(l)
 	returned = true
-	d.settled(g, host, l.ip, a.local, outcome)
+	d.settled(g, a, outcome)
 	d.look.examined(a, l.since, outcome, f)
 	if f == nil {
 		s := newSession(conn, host, l.ip, d.e.cfg.Port, outcome)
@@ -74,6 +76,7 @@ func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 	if err != nil {
 		return nil, tlsplan.Plaintext(nil, nil), a.lost(wireFailure(a.host, err))
 	}
+	a.helo = calledItself(conn)
 	if f := a.meetsUs(conn); f != nil {
 		return nil, tlsplan.Plaintext(nil, nil), f
 	}
@@ -102,6 +105,13 @@ func (a *opening) connect(l *link) (*smtpwire.Conn, tlsplan.Outcome, *Failure) {
 		return nil, outcome, tlsFailure(a.plan, a.host, problem)
 	}
 	return conn, outcome, nil
+}
+
+// calledItself is the name that a server gives itself: that of the greeting, where
+// it has one. It may be any text.
+func calledItself(conn *smtpwire.Conn) string {
+	greeting, hello := conn.ServerName()
+	return cmp.Or(greeting, hello)
 }
 
 // greetLink is greet, unless that is done, and tells the breaker.

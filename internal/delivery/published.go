@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 
 	"tlscontrol/internal/mtasts"
@@ -207,12 +206,12 @@ func (d *run) refuse(g *group, host string, f *Failure, problem *tlsplan.Problem
 
 // settled tells observers of a connection on which it is known whether there is
 // TLS.
-func (d *run) settled(g *group, host string, ip, local netip.Addr, o tlsplan.Outcome) {
+func (d *run) settled(g *group, a *opening, o tlsplan.Outcome) {
 	if !o.TLS && o.Problem == nil {
 		return // lost before that
 	}
-	s := &Secured{MXHost: host, MXIP: ip, LocalIP: local, Outcome: o}
-	listed, f := d.listed(g, host)
+	s := &Secured{MXHost: a.host, MXIP: a.ip, LocalIP: a.local, Helo: a.helo, Outcome: o}
+	listed, f := d.listed(g, a.host)
 	inForce := g.sts.Policy != nil && g.sts.Policy.Mode != mtasts.None
 	s.Problem = g.plan.Lacking(o, inForce)
 	if inForce && !listed && f == nil && !g.plan.DANE.Usable() {

@@ -18,6 +18,7 @@ type Secured struct {
 	MXHost  string     // A-labels
 	MXIP    netip.Addr // invalid if nothing was dialled
 	LocalIP netip.Addr // likewise
+	Helo    string     // how the server calls itself, any text; empty if it said nothing or nothing was dialled
 
 	// STS is the MTA-STS policy of Domain, nil if it has none that counts.
 	STS *mtasts.Policy

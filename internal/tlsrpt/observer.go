@@ -79,7 +79,7 @@ func sessionOf(s *delivery.Secured) (Session, bool) {
 	if err != nil {
 		return Session{}, false
 	}
-	session := Session{Domain: domain, MXHost: s.MXHost, MXIP: s.MXIP, LocalIP: s.LocalIP}
+	session := Session{Domain: domain, MXHost: s.MXHost, MXIP: s.MXIP, LocalIP: s.LocalIP, Helo: s.Helo}
 	failure, code, known := failureOf(s.Problem)
 	if !known {
 		return Session{}, false

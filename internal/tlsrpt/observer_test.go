@@ -67,7 +67,10 @@ func TestSessionOf(t *testing.T) {
 			t.Errorf("reported: %s", said(got))
 		}
 	}
-	got, _ := sessionOf(&delivery.Secured{Domain: domain, STS: sts})
+	got, _ := sessionOf(&delivery.Secured{Domain: domain, STS: sts, Helo: "node7.mx.test"})
+	if got.Helo != "node7.mx.test" {
+		t.Errorf("the host called itself %q", got.Helo)
+	}
 	if lines := strings.Join(got.Verdicts[0].Policy.Strings, "|"); lines != "version: STSv1|mode: testing|mx: *.example.net|max_age: 86400" {
 		t.Errorf("policy %s", lines)
 	}
