@@ -20,7 +20,7 @@ func relayOf(dsn string) blocks {
 		policy: "domains " + table("tls_domains"),
 		target: "event_store &events\ntlsrpt {\nfrom reports@relay.example.com\nmail no\n" +
 			fmt.Sprintf("driver postgres\ndsn %q\n}", dsn),
-		more:   fmt.Sprintf("event_store events {\ndriver postgres\ndsn %q\n}\n", dsn),
+		more: fmt.Sprintf("event_store events {\ndriver postgres\ndsn %q\n}\n", dsn),
 		endpoints: "http_api tcp://{ip}:{smtp} {\npolicy &outbound_policy\ndeliver_to &remote_queue\nstore &events\nkeys " +
 			table("api_keys") + "}\n" + anyoneDirect("smtp2", ""),
 	}
