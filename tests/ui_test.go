@@ -174,6 +174,19 @@ func TestPageShowsDeliveries(t *testing.T) {
 	b.shows("100%")
 	b.click("#charts figure:nth-of-type(4) summary")
 	b.until("document.querySelector('#charts figure:nth-of-type(4) table').innerText.includes('mx1.test')")
+
+	// A bar leads to what it counts, and the address says it to whoever comes back.
+	b.click("#charts figure:nth-of-type(3) .bars a")
+	b.until(rows + " === 1 && document.getElementById('f-reason').value === 'tls-not-offered'")
+	b.run(chromedp.Reload())
+	b.until(rows + " === 1")
+	b.view("#log?certificate-verified=no&mx-host=other.test&event=nonsense&reason=of-tomorrow")
+	b.until("document.getElementById('empty').hidden === false && document.getElementById('f-reason').value === 'of-tomorrow' && document.getElementById('f-event').value === ''")
+	b.view("#charts")
+	b.click("#charts figure:nth-of-type(4) .bars a")
+	b.until(rows + " === 2 && location.hash.includes('mx-host=mx1.test')")
+	b.click("#logout")
+	b.until("!document.getElementById('view-login').hidden && location.hash === ''")
 }
 
 // TestPageKeepsUp: the tail shows what comes while more has just come than it reads

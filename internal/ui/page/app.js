@@ -18,12 +18,13 @@ const failed = (err) => {
   if (err.status !== 401) say($('alert'), err.message || String(err), true);
 };
 
-// place takes the address apart: the view and what it is about.
+// place takes the address apart: the view, and what it is about, a name behind a
+// slash or filters behind a question mark.
 function place() {
-  const [name, ...rest] = location.hash.slice(1).split('/');
-  let about = '';
+  const [, name, mark, rest] = /^#?([a-z]*)([/?]?)(.*)$/s.exec(location.hash);
+  let about = mark === '?' ? rest : '';
   try {
-    about = decodeURIComponent(rest.join('/'));
+    if (mark === '/') about = decodeURIComponent(rest);
   } catch { /* not one of ours */ }
   return Object.hasOwn(views, name) ? [name, about] : [session?.events ? 'log' : 'domains', ''];
 }
@@ -106,6 +107,7 @@ $('logout').addEventListener('click', async () => {
   } catch (err) {
     if (err.status !== 401) return failed(err);
   }
+  history.replaceState(null, '', location.pathname); // it may name a recipient
   end();
 });
 

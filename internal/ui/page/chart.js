@@ -54,7 +54,8 @@ function nice(n) {
   return [1, 2, 4, 5, 10].map((f) => f * power).find((v) => v >= n);
 }
 
-// bars draws a bar for each row, in HTML, so that names of any length fit.
+// bars draws a bar for each row, in HTML, so that names of any length fit; a name
+// may lead somewhere.
 export function bars(rows, series) {
   const total = (r) => series.reduce((n, [key]) => n + num(r[key]), 0);
   const most = Math.max(1, ...rows.map(total));
@@ -67,6 +68,6 @@ export function bars(rows, series) {
       if (width > 0) svg.append(draw('rect', { x, y: 0, width, height: 8, class: key }));
       x += width;
     }
-    return make('li', null, make('span', { class: 'bar-name', title: r.name }, r.name), svg, make('span', { class: 'bar-count' }, count(total(r))));
+    return make('li', null, make('span', { class: 'bar-name', title: r.name }, r.href ? make('a', { href: r.href }, r.name) : r.name), svg, make('span', { class: 'bar-count' }, count(total(r))));
   }));
 }

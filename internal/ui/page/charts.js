@@ -15,10 +15,11 @@ export async function enter() {
   const form = new FormData($('span'));
   $('charts').setAttribute('aria-busy', 'true');
   try {
-    const stats = await data.stats({ span: form.get('span'), domain: form.get('domain').trim() });
+    const domain = form.get('domain').trim();
+    const stats = await data.stats({ span: form.get('span'), domain });
     if (mine !== visit) return;
-    last = stats;
-    $('charts').replaceChildren(...build(stats));
+    last = { ...stats, domain };
+    $('charts').replaceChildren(...build(last));
   } finally {
     $('charts').removeAttribute('aria-busy');
   }
@@ -36,6 +37,7 @@ function build(stats) {
   const label = stats['part-seconds'] >= 6 * 3600 ? day : minute;
   const failures = list(stats.failures).map(object);
   const hosts = list(stats.hosts).map(object);
+  const deliveries = (filters) => `#log?${new URLSearchParams(stats.domain ? { ...filters, domain: stats.domain } : filters)}`;
   return [
     totals(buckets),
     figure('Share of deliveries', 'How deliveries were protected, in parts of all of them.',
@@ -43,11 +45,11 @@ function build(stats) {
     figure('Deliveries', 'How many there were.',
       stack(buckets, DELIVERED, label, false), overTime(buckets, DELIVERED), DELIVERED, sum(buckets, DELIVERED) === 0),
     figure('Failures by reason', 'Attempts that failed. One message can have several.',
-      bars(failures.map((f) => ({ name: text(f.reason) || 'unknown', ...f })), FAILED),
+      bars(failures.map((f) => ({ ...f, name: text(f.reason) || 'unknown', href: text(f.reason) && deliveries({ event: 'failed', reason: text(f.reason) }) })), FAILED),
       table('Failures by reason', ['Reason', ...FAILED.map(([, l]) => l)], failures.map((f) => [text(f.reason) || 'unknown', num(f.temporary), num(f.permanent)])),
       FAILED, failures.length === 0),
     figure('MX hosts without good TLS', 'Those that most was delivered to in clear or unverified.',
-      bars(hosts.map((h) => ({ name: text(h['mx-host']), ...h })), DELIVERED.slice(1)),
+      bars(hosts.map((h) => ({ ...h, name: text(h['mx-host']), href: deliveries({ event: 'delivered', 'certificate-verified': 'no', 'mx-host': text(h['mx-host']) }) })), DELIVERED.slice(1)),
       table('MX hosts without good TLS', ['MX host', 'All deliveries', 'Not verified', 'Plaintext'], hosts.map((h) => [text(h['mx-host']), num(h.delivered), num(h.unverified), num(h.plaintext)])),
       DELIVERED.slice(1), hosts.length === 0),
   ];

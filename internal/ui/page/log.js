@@ -35,9 +35,31 @@ function parameters() {
   return found;
 }
 
+// choose sets the filters to those of an address.
+function choose(wanted) {
+  for (const field of $('filters').elements) {
+    if (!field.name) continue;
+    const value = wanted.get(field.name) ?? '';
+    // The store may know reasons of another version.
+    if (field.name === 'reason' && /^[a-z-]{1,40}$/.test(value) && !REASONS.includes(value)) field.append(make('option', null, value));
+    field.value = value;
+    if (field.selectedIndex === -1) field.selectedIndex = 0;
+  }
+}
+
+// remember puts the filters into the address, to be kept as a bookmark.
+function remember() {
+  const filters = new URLSearchParams([...new FormData($('filters'))].filter(([, value]) => value.trim() !== ''));
+  history.replaceState(null, '', filters.size > 0 ? `#log?${filters}` : '#log');
+}
+
 const domainOnly = ({ domain }) => ({ domain });
 
-export async function enter() {
+// enter shows the log. Without filters in the address, those that were set before
+// stay.
+export async function enter(filters) {
+  if (filters) choose(new URLSearchParams(filters));
+  remember();
   const mine = ++visit;
   await load(mine);
   schedule(mine);
@@ -50,7 +72,7 @@ export function leave() {
 
 export function clear() {
   $('rows').replaceChildren();
-  $('filters').reset();
+  choose(new URLSearchParams());
   shown = new Set();
   setPaused(false);
 }
