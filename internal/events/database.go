@@ -44,6 +44,7 @@ type dialect struct {
 	insert      func(context.Context, *sql.Tx, []columnsAndDocument) (int64, error)
 	badDocument func(error) bool // an error that comes from what a row holds
 	optimize    []string         // statements that help the planner, now and then
+	clock       string           // asks what time it is, in microseconds; "" if the database has no clock of its own
 	locker      bool             // migrations of several processes need a lock
 }
 

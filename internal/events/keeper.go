@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -14,6 +15,10 @@ const (
 	keepPause   = 20 * time.Millisecond
 	keepTimeout = 30 * time.Second
 )
+
+// clocksApart is how far the clocks of this machine and of the database may be
+// from each other before the operator is told.
+const clocksApart = 5 * time.Minute
 
 // keep removes what is too old until the store is closed. It is one goroutine.
 func (s *Store) keep() {
@@ -36,7 +41,11 @@ func (s *Store) keepOnce() {
 		}
 	}()
 	if s.cfg.Keep > 0 {
-		if _, err := s.expire(time.Now().Add(-s.cfg.Keep)); err != nil {
+		now, err := s.earlier(time.Now())
+		if err == nil {
+			_, err = s.expire(now.Add(-s.cfg.Keep))
+		}
+		if err != nil {
 			s.reporter.note("old events cannot be removed", err.Error())
 		}
 	}
@@ -46,6 +55,33 @@ func (s *Store) keepOnce() {
 			return
 		}
 	}
+}
+
+// earlier returns now, or what the database takes for now if that is earlier: a
+// relay whose clock is ahead must not remove what the others have stored.
+func (s *Store) earlier(now time.Time) (time.Time, error) {
+	if s.db.clock == "" {
+		return now, nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	defer cancel()
+	var micros int64
+	if err := s.db.write.QueryRowContext(ctx, s.db.clock).Scan(&micros); err != nil {
+		return time.Time{}, err
+	}
+	theirs := time.UnixMicro(micros)
+	if ahead := now.Sub(theirs); ahead.Abs() > clocksApart {
+		way := "ahead of"
+		if ahead < 0 {
+			way = "behind"
+		}
+		s.reporter.note("the clock", fmt.Sprintf("of this machine is %s %s the database's, old events are removed by the one that is behind",
+			ahead.Abs().Round(time.Second), way))
+	}
+	if theirs.Before(now) {
+		return theirs, nil
+	}
+	return now, nil
 }
 
 // expire removes the events before a time and returns how many there were.

@@ -196,6 +196,30 @@ func TestRetention(t *testing.T) {
 	})
 }
 
+// TestWrongClock: a relay whose clock is wrong removes nothing before its time.
+// SQLite has no clock but the machine's.
+func TestWrongClock(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		w.put(t, fact{n: 1})
+		ahead, behind := time.Now().Add(480*time.Hour), time.Now().Add(-480*time.Hour)
+		got, err := w.earlier(ahead)
+		if own := got.Equal(ahead); err != nil || own != (cfg.Driver == SQLite) {
+			t.Errorf("ahead %s, got %s, %v", ahead, got, err)
+		}
+		if got.After(time.Now()) && cfg.Driver == Postgres {
+			t.Errorf("%s is in the future", got)
+		}
+		if got, err := w.earlier(behind); err != nil || !got.Equal(behind) {
+			t.Errorf("behind %s, got %s, %v", behind, got, err)
+		}
+		if cfg.Driver == Postgres {
+			w.count.await(t, "a report", func() bool { return w.log.has("the clock: of this machine is 480h") })
+		}
+	})
+}
+
 // TestKilled: a process that ends in the middle of a batch. What the journal has
 // comes again, and no event is there twice or missing.
 func TestKilled(t *testing.T) {
