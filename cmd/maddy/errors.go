@@ -93,6 +93,8 @@ func explain(err error) error {
 	switch {
 	case says("database is locked", "database table is locked", "SQLITE_BUSY", "serialization failure"):
 		return withHint(err, "another process holds the database; try again, and if it stays so, stop the server first")
+	case says("pq: permission denied", "pq: must be owner"):
+		return withHint(err, "the user of the database lacks a right; the easiest is that it owns the tables")
 	case errors.Is(err, fs.ErrPermission), says("permission denied", "readonly database", "unable to open database file"):
 		return withHint(err, "run the command as the user that the server runs as")
 	case says("not mutable"):

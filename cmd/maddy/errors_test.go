@@ -56,6 +56,7 @@ func TestExplain(t *testing.T) {
 		{"no access", "as the user that the server runs as", &fs.PathError{Op: "mkdir", Path: "/x", Err: fs.ErrPermission}},
 		{"no access to the database", "as the user that the server runs as",
 			errors.New("sql_table: add alice: attempt to write a readonly database")},
+		{"no right in PostgreSQL", "owns the tables", errors.New("lookup a: pq: permission denied for table tls_domains")},
 		{"anything else", "", errors.New("sql_table: no such table")},
 		{"explained already", "do this", withHint(errors.New("database is locked"), "do this")},
 	}
