@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/foxcpp/maddy/framework/config"
+	"github.com/foxcpp/maddy/framework/hooks"
 
 	"tlscontrol/module/blocks"
 )
@@ -20,7 +21,11 @@ import (
 func Directive(m *config.Map, node config.Node) (interface{}, error) {
 	mod, err := blocks.Find(m, node, modName, func(block *config.Map) (*Module, error) {
 		mod := newModule("")
-		return mod, mod.Init(block)
+		if err := mod.Init(block); err != nil {
+			return nil, err
+		}
+		hooks.AddHook(hooks.EventShutdown, func() { _ = mod.Close() }) // it has no error
+		return mod, nil
 	})
 	if err != nil {
 		return nil, placed(node, err)

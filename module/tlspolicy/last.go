@@ -30,7 +30,8 @@ const (
 // lastKnown is what the table last said about the domains that were asked for,
 // for the time when it fails: deliveries go on with it, for a bounded time, and
 // only for domains that are known. The table is asked each time all the same, so
-// nothing here hides a change from a table that answers.
+// nothing here hides a change from a table that answers. What is known is kept
+// from growing old (refresh.go).
 //
 // A row that was there and cannot be read any more is not replaced by an older
 // one: somebody wanted something else.
@@ -52,6 +53,7 @@ type lastRow struct {
 	row    *row // nil: it has none
 	broken bool
 	at     time.Time // when it was asked
+	used   time.Time // when there was mail of the domain
 }
 
 // block returns what the row says, with a place that tells how old it is.
@@ -73,6 +75,10 @@ func (k *lastKnown) get(domain string) (lastRow, bool) {
 	k.lock.Lock()
 	defer k.lock.Unlock()
 	l, ok := k.find(domain)
+	if ok {
+		l.used = k.now()
+		k.store(domain, l)
+	}
 	return l, ok && !l.broken && k.now().Sub(l.at) <= k.keep
 }
 
@@ -88,20 +94,46 @@ func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time)
 		return
 	}
 	k.unanswered = time.Time{}
-	if l, ok := k.find(domain); ok && l.at.After(asked) || len(domain) > maxLastName {
+	before, ok := k.find(domain)
+	if ok && before.at.After(asked) || len(domain) > maxLastName {
 		return
 	}
-	l := lastRow{broken: err != nil, at: asked}
-	if r == nil {
+	l := lastRow{broken: err != nil, at: asked, used: before.used}
+	if !ok {
+		l.used = k.now()
+	}
+	if r != nil && !l.broken {
+		l.row = &row{key: r.key, settings: r.settings} // the text may be long
+	}
+	k.store(domain, l)
+}
+
+// store keeps what is known where it belongs. The lock is held.
+func (k *lastKnown) store(domain string, l lastRow) {
+	if l.row == nil && !l.broken {
 		k.rows.drop(domain)
 		k.without.put(domain, l)
 		return
 	}
-	if !l.broken {
-		l.row = &row{key: r.key, settings: r.settings} // the text may be long
-	}
 	k.without.drop(domain)
 	k.rows.put(domain, l)
+}
+
+// stale lists the domains that had mail for as long as what is known would count,
+// and of which that is older than it may be.
+func (k *lastKnown) stale(age time.Duration) []string {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	now := k.now()
+	var domains []string
+	for _, known := range []map[string]lastRow{k.rows.young, k.rows.old, k.without.young, k.without.old} {
+		for domain, l := range known {
+			if now.Sub(l.used) <= k.keep && now.Sub(l.at) >= age {
+				domains = append(domains, domain)
+			}
+		}
+	}
+	return domains
 }
 
 // find returns what is known, however old. The lock is held.

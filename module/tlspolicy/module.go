@@ -5,7 +5,7 @@
 // The package is a thin shell around internal/policy. It reads the block
 // (config.go, fields.go), lets other blocks refer to it or hold it inline
 // (Directive), fetches a sending domain's row from the `domains` table
-// (table.go; last.go for when it fails), lists and changes rows for the API and
+// (table.go; last.go and refresh.go for when it fails), lists and changes rows for the API and
 // the command line (domains.go, change.go), and keeps the key that authenticates
 // message overrides. Deciding is left to policy.Policy.Resolve, which is pure.
 //
@@ -47,6 +47,8 @@ type Module struct {
 	last     lastKnown     // what the table last said
 	writing  chan struct{} // holds one while a row is changed
 	stateDir string        // "": maddy's global one
+
+	stopRefresh func() // nil if nothing has to be kept fresh
 
 	keyLock sync.Mutex
 	key     *policy.Key // nil until it was read
@@ -95,6 +97,9 @@ func (m *Module) Init(cfg *config.Map) error {
 	// The global directive state_dir, or its default. It is part of the globals
 	// that maddy hands to every block.
 	m.stateDir, _ = cfg.Globals["state_dir"].(string)
+	if m.table != nil && m.last.keep > 0 && !module.NoRun {
+		m.startRefresh(refreshEvery)
+	}
 	return nil
 }
 

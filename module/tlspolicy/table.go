@@ -74,7 +74,11 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 		}
 		return last.block(), nil
 	}
-	m.log.Msg("row of the domains table unusable, deferring", "key", key, "reason", err.Error())
+	if err.Broken {
+		m.log.Msg("row of the domains table unusable, deferring", "key", key, "reason", err.Error())
+	} else {
+		m.log.Msg("domains table fails, deferring", "key", key, "reason", err.Error())
+	}
 	return nil, err
 }
 

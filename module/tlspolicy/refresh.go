@@ -1,0 +1,79 @@
+package tlspolicy
+
+import (
+	"context"
+	"time"
+)
+
+// A relay asks the table for a domain when it has mail of it. Of a change that
+// another relay or the command line made since, it would know nothing when the
+// table fails, and could send in clear what must not be sent so any more. So it
+// asks again, once a minute, for the domains that had mail lately, as long as the
+// table answers: what counts during an outage is what the table said at its
+// beginning, but for a minute.
+
+const (
+	// refreshEvery is how old what is known of a domain gets while the table
+	// answers.
+	refreshEvery = time.Minute
+	// refreshPause is between two questions: many domains make a refresh longer,
+	// not the table busier.
+	refreshPause = 20 * time.Millisecond
+)
+
+// startRefresh begins to keep fresh what is known. Close ends it.
+func (m *Module) startRefresh(every time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	m.stopRefresh = func() {
+		cancel()
+		<-ended
+	}
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				m.refresh(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// refresh asks once for all domains of which too old things are known. The first
+// question without an answer ends it: the table is away, and what is known stays.
+func (m *Module) refresh(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for _, domain := range m.last.stale(refreshEvery) {
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		asking, cancel := context.WithTimeout(ctx, m.last.patience)
+		started := m.last.now()
+		row, err := m.fetchRow(asking, domain)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		m.last.put(domain, row, err, started)
+		if err != nil && !err.Broken {
+			return
+		}
+		pause.Reset(refreshPause)
+	}
+}
+
+// Close ends what Init started. Decisions can still be asked for.
+func (m *Module) Close() error {
+	if m.stopRefresh != nil {
+		m.stopRefresh()
+	}
+	return nil
+}
