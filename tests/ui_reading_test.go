@@ -117,6 +117,8 @@ func TestPageOfOneDomain(t *testing.T) {
 	b.until("!document.getElementById('view-login').hidden")
 	b.fill("#key", full)
 	b.run(chromedp.KeyEvent("\r"))
+	b.until("!document.getElementById('view-log').hidden")
+	b.view("#domains")
 	b.until("document.querySelectorAll('[role=switch]').length === 6 && document.getElementById('find').checkVisibility()")
 	b.view("#log")
 	b.until("document.getElementById('f-domain').checkVisibility() && document.getElementById('log-title').innerText === 'Deliveries'")
