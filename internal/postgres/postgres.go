@@ -5,38 +5,18 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"regexp"
-	"time"
+	"strings"
 
 	"github.com/lib/pq"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 )
-
-// Times that a server has. A statement ends with its context before that; these
-// are for a network that swallows everything.
-const (
-	connectTimeout = 10 * time.Second
-	silence        = time.Minute
-)
-
-// Connector returns what makes connections to the database that a connection
-// string names. Nothing is connected yet; the error is about the string.
-func Connector(dsn string) (driver.Connector, error) {
-	c, err := pq.NewConnector(dsn)
-	if err != nil {
-		return nil, err
-	}
-	c.Dialer(dialer{})
-	return c, nil
-}
 
 // passfile matches the word by which psql finds a password. The driver does not know
 // it, and would hand it to the server as a setting, which refuses the connection.
@@ -47,10 +27,12 @@ var passfile = regexp.MustCompile(`(^|[\s?&])passfile\s*=`)
 func CheckDSN(dsn string) error {
 	_, err := pq.NewConnector(dsn)
 	var inURL *url.Error
-	if errors.As(err, &inURL) {
+	switch {
+	case errors.As(err, &inURL):
 		return errors.New("the URL cannot be read")
-	}
-	if err == nil && passfile.MatchString(dsn) {
+	case err != nil && strings.HasPrefix(err.Error(), "missing \"=\""):
+		return errors.New("unexpected word, expected NAME=VALUE; a value with spaces is written as '...'")
+	case err == nil && passfile.MatchString(dsn):
 		return errors.New("unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment")
 	}
 	return err
@@ -81,48 +63,4 @@ func Migrate(ctx context.Context, db *sql.DB, folder fs.FS, versions string) err
 		return fmt.Errorf("preparing the schema: %w", err)
 	}
 	return nil
-}
-
-// dialer makes connections on which no read and no write waits for ever.
-type dialer struct{}
-
-// Dial implements pq.Dialer.
-func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return d.DialTimeout(network, address, connectTimeout)
-}
-
-// DialTimeout implements pq.Dialer.
-func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
-}
-
-// DialContext implements pq.DialerContext.
-func (dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: connectTimeout}
-	c, err := nd.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return impatient{c}, nil
-}
-
-// impatient is a connection with a time limit for each read and write.
-type impatient struct{ net.Conn }
-
-// Read implements net.Conn.
-func (c impatient) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(b)
-}
-
-// Write implements net.Conn.
-func (c impatient) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(silence)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
 }

@@ -102,7 +102,7 @@ func TestMistakes(t *testing.T) {
 		{"dsn file:events.db", `2: dsn: unexpected "file:events.db", expected the path of a file`},
 		{"dsn events.db?mode=ro", `2: dsn: unexpected "events.db?mode=ro", expected the path of a file`},
 		{"driver postgres", `1: dsn: expected a connection string, because of driver postgres`},
-		{"driver postgres\ndsn events.db", `3: dsn: missing "=" after "events.db" in connection info string"`},
+		{"driver postgres\ndsn events.db", `3: dsn: unexpected word, expected NAME=VALUE; a value with spaces is written as '...'`},
 		{"driver postgres\ndsn postgres://maddy:secret@db:port/x", `3: dsn: the URL cannot be read`},
 		{"driver postgres\ndsn host=db.example passfile=/etc/pgpass", `3: dsn: unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment`},
 		{"driver postgres\ndsn postgres://maddy@db.example/x?passfile=/etc/pgpass", `3: dsn: unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment`},
