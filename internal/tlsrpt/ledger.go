@@ -11,17 +11,16 @@ import (
 type ledger interface {
 	// due lists the reports that may be attempted at a time.
 	due(ctx context.Context, now time.Time) ([]task, error)
-	// begin notes that an attempt begins, and when the next one is due if this one
+	// begin notes that an attempt begins now, and when the next one is due if this one
 	// fails. It returns false if another relay was first.
 	begin(ctx context.Context, t task, now, next time.Time) (bool, error)
-	// note writes down what became of a report.
+	// note writes down what became of a report, also if ctx has just ended.
 	note(ctx context.Context, t task, l progressLine) error
 	// taken is how many reports about a day were taken.
 	taken(ctx context.Context, day string) (int, error)
-	// counts is what a report is about. After begin they do not change any more.
-	counts(ctx context.Context, t task) (*tally, error)
-	// salt tells the reports of this ledger apart from those of others.
-	salt() string
+	// counts is what a report is about, and a salt that tells the reports of this
+	// ledger apart from those of others. After begin neither changes any more.
+	counts(ctx context.Context, t task) (salt string, _ *tally, err error)
 }
 
 // task is a report that is to be sent.

@@ -47,7 +47,7 @@ func (l *local) dueOf(b *batch, now time.Time) (tasks []task) {
 		}
 		left = true
 		if p.try == 0 {
-			p.next = dueFirst(l.salt(), b.day.name, domain)
+			p.next = dueFirst(l.id, b.day.name, domain)
 		}
 		if !now.Before(p.next) {
 			tasks = append(tasks, task{b.day.name, domain, p})
@@ -74,12 +74,9 @@ func (l *local) note(_ context.Context, t task, line progressLine) error {
 func (l *local) taken(_ context.Context, day string) (int, error) { return l.batches[day].total(), nil }
 
 // counts implements ledger.
-func (l *local) counts(_ context.Context, t task) (*tally, error) {
-	return l.batches[t.day].day.domains[t.domain], nil
+func (l *local) counts(_ context.Context, t task) (salt string, _ *tally, err error) {
+	return l.id, l.batches[t.day].day.domains[t.domain], nil
 }
-
-// salt implements ledger.
-func (l *local) salt() string { return l.id }
 
 // days lists the days that have a file of counts.
 func (r *Reporter) days() []string {

@@ -45,7 +45,7 @@ func (r *Reporter) step(ctx context.Context, quit <-chan struct{}) {
 		if err != nil {
 			r.complainThat(waiting, err)
 		}
-		r.work(ctx, quit, l, tasks, now)
+		r.work(ctx, quit, l, tasks)
 	}
 }
 
@@ -59,7 +59,7 @@ func endOf(name string) time.Time {
 }
 
 // work sends the reports that are due.
-func (r *Reporter) work(ctx context.Context, quit <-chan struct{}, l ledger, tasks []task, now time.Time) {
+func (r *Reporter) work(ctx context.Context, quit <-chan struct{}, l ledger, tasks []task) {
 	var running sync.WaitGroup
 	places := make(chan struct{}, maxAtOnce)
 	for _, t := range tasks {
@@ -72,7 +72,7 @@ func (r *Reporter) work(ctx context.Context, quit <-chan struct{}, l ledger, tas
 			defer r.recovered("sending a TLS report")
 			ctx, cancel := context.WithTimeout(ctx, reportWithin)
 			defer cancel()
-			if err := r.report(ctx, l, t, now); err != nil {
+			if err := r.report(ctx, l, t); err != nil {
 				r.complainThat(waiting, err)
 			}
 		})
@@ -95,11 +95,14 @@ func pause(try int) time.Duration {
 
 // report makes one attempt to tell all endpoints of a domain. The error is that of
 // the ledger.
-func (r *Reporter) report(ctx context.Context, l ledger, t task, now time.Time) error {
+func (r *Reporter) report(ctx context.Context, l ledger, t task) error {
 	taken, err := l.taken(ctx, t.day)
 	if err != nil {
 		return err
 	}
+	// Not when it was listed: until its turn came hours may have gone by, and from
+	// the time of the next attempt on other relays do not wait for this one.
+	now := r.cfg.Now().UTC()
 	done := ""
 	switch {
 	case t.try > 0 && now.After(t.first.Add(giveUp)):
@@ -140,11 +143,11 @@ func (r *Reporter) attempt(ctx context.Context, l ledger, t task) (done string, 
 	if len(endpoints) == 0 {
 		return doneNoRecord, nil
 	}
-	counts, err := l.counts(ctx, t)
+	salt, counts, err := l.counts(ctx, t)
 	if err != nil {
 		return "", err
 	}
-	d, err := r.cfg.Sender.document(l.salt(), t.day, t.domain, counts)
+	d, err := r.cfg.Sender.document(salt, t.day, t.domain, counts)
 	if err != nil {
 		return "", err
 	}

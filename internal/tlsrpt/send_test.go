@@ -168,7 +168,7 @@ func TestLookupFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.r.report(ctx, w.r.local, task{day: theDay, domain: "example.net"}, allDue); err != nil {
+	if err := w.r.report(ctx, w.r.local, task{day: theDay, domain: "example.net"}); err != nil {
 		t.Error(err)
 	}
 	if p := b.snapshot("example.net"); p.done != "" || p.try != 1 {

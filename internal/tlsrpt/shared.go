@@ -48,12 +48,14 @@ type shared struct {
 
 	preparing chan struct{} // has one element, which is taken meanwhile
 	ready     atomic.Bool   // the tables are there
-	drawn     string        // the salt; constant once ready
 
 	uploads sync.Mutex  // held while parts are made and brought
 	away    atomic.Bool // the last upload failed
 	left    sync.Once
-	waits   map[string]bool // days about whose relays a line has been logged
+	relay   string // the name of the row that says how far this relay is; "" until it has said so
+	process string // drawn by this process
+
+	waits map[string]bool // days about whose relays a line has been logged
 }
 
 // openShared makes the handle; nothing is connected yet.
@@ -63,7 +65,7 @@ func openShared(r *Reporter) (*shared, error) {
 		return nil, err
 	}
 	s := &shared{
-		Reporter: r, db: sql.OpenDB(c), submitter: r.cfg.Sender.Submitter(), maxRows: maxShared,
+		Reporter: r, db: sql.OpenDB(c), submitter: r.cfg.Sender.Submitter(), maxRows: maxShared, process: rand.Text(),
 		preparing: make(chan struct{}, 1), waits: make(map[string]bool),
 	}
 	s.preparing <- struct{}{}
@@ -96,9 +98,6 @@ func (s *shared) prepare(ctx context.Context) error {
 		s.submitter, rand.Text()); err != nil {
 		return err
 	}
-	if s.drawn, err = saltOf(ctx, s.db, s.submitter); err != nil {
-		return err
-	}
 	s.ready.Store(true)
 	return nil
 }
@@ -114,16 +113,17 @@ func saltOf(ctx context.Context, db querier, submitter string) (salt string, err
 	return salt, err
 }
 
-// salt implements ledger; due has prepared it.
-func (s *shared) salt() string { return s.drawn }
-
-// due implements ledger. It also removes what is too old.
+// due implements ledger. It also removes what is too old; if that fails, reports go
+// out all the same.
 func (s *shared) due(ctx context.Context, now time.Time) (tasks []task, err error) {
 	err = s.do(ctx, askWithin, func(ctx context.Context) error {
 		tasks, err = s.allDue(ctx, now)
 		return err
 	})
-	return tasks, err
+	if err != nil {
+		return nil, err
+	}
+	return tasks, s.do(ctx, askWithin, func(ctx context.Context) error { return s.forget(ctx, now) })
 }
 
 // do does something with the prepared database. After an error it is prepared
@@ -142,9 +142,6 @@ func (s *shared) do(ctx context.Context, within time.Duration, what func(context
 }
 
 func (s *shared) allDue(ctx context.Context, now time.Time) ([]task, error) {
-	if err := s.forget(ctx, now); err != nil {
-		return nil, err
-	}
 	days, err := column[string](s.db.QueryContext(ctx, "SELECT DISTINCT to_char(day, 'YYYY-MM-DD') FROM tlsrpt_reports "+
 		"WHERE submitter = $1 AND done = '' AND next <= $2", s.submitter, now))
 	if err != nil {
@@ -260,9 +257,14 @@ const (
 	lastNote  = 10 * time.Second
 )
 
+// noteWithin is how long a note may take after the end of the attempt.
+const noteWithin = 3 * time.Second
+
 // note implements ledger. What has been sent and cannot be written down would be
-// sent again, so it tries as long as the context allows.
+// sent again, so it tries as long as the attempt may take, and some seconds more.
 func (s *shared) note(ctx context.Context, t task, l progressLine) error {
+	ctx, cancel := outlasting(ctx, noteWithin)
+	defer cancel()
 	for pause := firstNote; ; pause = min(2*pause, lastNote) {
 		err := s.noteOnce(ctx, t, l)
 		if err == nil {
@@ -275,6 +277,16 @@ func (s *shared) note(ctx context.Context, t task, l progressLine) error {
 			timer.Stop()
 			return err
 		}
+	}
+}
+
+// outlasting returns a context that ends a while after another.
+func outlasting(ctx context.Context, while time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(while, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
 	}
 }
 

@@ -327,11 +327,11 @@ func TestSharedIsBounded(t *testing.T) {
 	w.r.Record(session("example.net", ""))
 	w.r.Record(session("new.example", ""))
 	w.mustShare()
-	got, err := w.r.shared.counts(context.Background(), task{day: theDay, domain: "example.net"})
-	if err != nil || got.results()[0].Summary.TotalSuccessfulSessionCount != 2 || !w.log.has(errDayFull.Error()) {
+	_, got, err := w.r.shared.counts(context.Background(), task{day: theDay, domain: "example.net"})
+	if err != nil || got.results()[0].Summary.TotalSuccessfulSessionCount != 2 || !w.log.has(errSharedFull.Error()) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := w.r.shared.counts(context.Background(), task{day: theDay, domain: "new.example"}); err == nil {
+	if _, _, err := w.r.shared.counts(context.Background(), task{day: theDay, domain: "new.example"}); err == nil {
 		t.Error("there was room for new.example")
 	}
 }

@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -35,10 +36,13 @@ const (
 	settled = time.Minute
 	// maxShared bounds the rows of one day: different counts, of all relays. What
 	// is known is counted beyond that.
-	maxShared   = 500_000
-	rowsAtOnce  = 5000
-	partsSuffix = ".part"
+	maxShared       = 500_000
+	maxSharedOctets = 512 << 20 // of their policies and failures
+	rowsAtOnce      = 5000
+	partsSuffix     = ".part"
 )
+
+var errSharedFull = errors.New("the database has no room for more of the day, sessions that are unlike others are not counted")
 
 // row is a row of tlsrpt_counts.
 type row struct {
@@ -83,13 +87,13 @@ func (s *shared) upload(ctx context.Context, leaving bool) error {
 		return err
 	}
 	return s.do(ctx, uploadWithin, func(ctx context.Context) error {
-		for {
+		// A part that is left from before keeps the file of its day from being cut.
+		// After the second round everything is there that was counted when this began;
+		// on a busy relay there would always be a reason for another one.
+		for range 2 {
 			names, err := s.cut()
 			if err != nil {
 				return err
-			}
-			if len(names) == 0 {
-				return s.sign(ctx, now, leaving)
 			}
 			for _, name := range names {
 				if err := s.uploadPart(ctx, name, now); err != nil {
@@ -97,20 +101,48 @@ func (s *shared) upload(ctx context.Context, leaving bool) error {
 				}
 			}
 		}
+		return s.sign(ctx, now, leaving)
 	})
 }
 
 // sign says of this relay how far it has come. One that leaves owes nothing.
 func (s *shared) sign(ctx context.Context, now time.Time, leaving bool) error {
 	if leaving {
-		_, err := s.db.ExecContext(ctx, "DELETE FROM tlsrpt_relays WHERE submitter = $1 AND relay = $2", s.submitter, s.id)
+		_, err := s.db.ExecContext(ctx, "DELETE FROM tlsrpt_relays WHERE submitter = $1 AND relay = $2 AND process = $3",
+			s.submitter, cmp.Or(s.relay, s.id), s.process)
 		return err
 	}
-	through := now.Add(-settled).AddDate(0, 0, -1).Format(dayForm)
-	_, err := s.db.ExecContext(ctx, "INSERT INTO tlsrpt_relays (submitter, relay, name, seen, through) VALUES ($1, $2, $3, $4, $5) "+
-		"ON CONFLICT (submitter, relay) DO UPDATE SET name = excluded.name, seen = excluded.seen, through = excluded.through",
-		s.submitter, s.id, clean(s.cfg.Relay, maxText), now, through)
+	// The row of this relay's id is its own at the first time, whoever wrote it: that
+	// was before its start.
+	free, err := s.signAs(ctx, cmp.Or(s.relay, s.id), s.relay == "", now)
+	if err != nil {
+		return err
+	}
+	if free {
+		s.relay = cmp.Or(s.relay, s.id)
+		return nil
+	}
+	// A copied machine: each of the two would speak for both.
+	s.cfg.Log.Error("another relay counts TLS reports under the id of this one; remove the file id from one of the two directories",
+		"directory", s.cfg.Dir)
+	s.relay = rand.Text()
+	_, err = s.signAs(ctx, s.relay, true, now)
 	return err
+}
+
+// signAs writes the row of a relay. It is not free if another process wrote it
+// last, unless it is to be taken over.
+func (s *shared) signAs(ctx context.Context, relay string, takeOver bool, now time.Time) (free bool, err error) {
+	through := now.Add(-settled).AddDate(0, 0, -1).Format(dayForm)
+	res, err := s.db.ExecContext(ctx, "INSERT INTO tlsrpt_relays AS old (submitter, relay, name, process, seen, through) VALUES ($1, $2, $3, $4, $5, $6) "+
+		"ON CONFLICT (submitter, relay) DO UPDATE SET name = excluded.name, process = excluded.process, seen = excluded.seen, through = excluded.through "+
+		"WHERE $7 OR old.process = excluded.process",
+		s.submitter, relay, clean(s.cfg.Relay, maxText), s.process, now, through, takeOver)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
 }
 
 // cut makes a part of each file of counts that has none yet, and lists all parts.
@@ -134,13 +166,18 @@ func (s *shared) cut() ([]string, error) {
 			s.full = ""
 		}
 	}
-	return parts, nil
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	// A part that came to the database must not be the file of the day again after
+	// the power failed.
+	return parts, syncDir(s.cfg.Dir)
 }
 
 // parts lists the files that are on their way.
 func (s *shared) parts() ([]string, error) {
 	entries, err := os.ReadDir(s.cfg.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody may have removed it
 		return nil, err
 	}
 	var names []string
@@ -194,11 +231,16 @@ func (s *shared) uploadPart(ctx context.Context, name string, now time.Time) err
 // add adds the counts of a part, unless that has been done, and returns how many
 // sessions were too late.
 func (s *shared) add(ctx context.Context, part string, d *day) (late int64, err error) {
-	tx, err := s.db.BeginTx(ctx, nil)
+	// Whatever the default is: the statements have to see what others committed.
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return 0, err
 	}
 	defer tx.Rollback() // after Commit it does nothing
+	// A machine that freezes here must not keep the others waiting.
+	if _, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = '30s'"); err != nil {
+		return 0, err
+	}
 	res, err := tx.ExecContext(ctx, "INSERT INTO tlsrpt_parts (submitter, part, day) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", s.submitter, part, d.name)
 	if err != nil {
 		return 0, err
@@ -228,11 +270,15 @@ func (s *shared) add(ctx context.Context, part string, d *day) (late int64, err 
 // those about which none has been begun. None will be before the transaction
 // ends.
 func (s *shared) openDomains(ctx context.Context, tx *sql.Tx, d *day) (map[string]bool, error) {
+	salt, err := saltOf(ctx, tx, s.submitter)
+	if err != nil {
+		return nil, err
+	}
 	// All relays lock rows in the same order.
 	domains := slices.Sorted(maps.Keys(d.domains))
 	next := make([]int64, len(domains))
 	for i, domain := range domains {
-		next[i] = dueFirst(s.drawn, d.name, domain).Unix()
+		next[i] = dueFirst(salt, d.name, domain).Unix()
 	}
 	if _, err := tx.ExecContext(ctx, "INSERT INTO tlsrpt_reports (submitter, day, domain, next) "+
 		"SELECT $1, $2, domain, to_timestamp(next) FROM unnest($3::text[], $4::bigint[]) AS new (domain, next) ON CONFLICT DO NOTHING",
@@ -249,28 +295,22 @@ func (s *shared) openDomains(ctx context.Context, tx *sql.Tx, d *day) (map[strin
 	return all, err
 }
 
-// Rows are added to those that are there. A day that is full takes no new ones.
-const (
-	addShared = "INSERT INTO tlsrpt_counts AS old (submitter, day, id, domain, policy, failure, sessions) " +
-		"SELECT $1, $2, * FROM unnest($3::bytea[], $4::text[], $5::text[], $6::text[], $7::bigint[]) " +
-		"ON CONFLICT (submitter, day, id) DO UPDATE SET sessions = least(old.sessions + excluded.sessions, $8)"
-	addToFull = "UPDATE tlsrpt_counts AS old SET sessions = least(old.sessions + new.sessions, $8) " +
-		"FROM unnest($3::bytea[], $4::text[], $5::text[], $6::text[], $7::bigint[]) AS new (id, domain, policy, failure, sessions) " +
-		"WHERE submitter = $1 AND day = $2 AND old.id = new.id"
-)
+// addShared adds rows to those that are there, in their order, so that relays do
+// not wait for each other in a circle. Where there is no room ($9), new ones are
+// left out.
+const addShared = "INSERT INTO tlsrpt_counts AS old (submitter, day, id, domain, policy, failure, sessions) " +
+	"SELECT $1::text, $2::date, new.* FROM unnest($3::bytea[], $4::text[], $5::text[], $6::text[], $7::bigint[]) AS new (id, domain, policy, failure, sessions) " +
+	"WHERE $9::boolean OR EXISTS (SELECT FROM tlsrpt_counts known WHERE known.submitter = $1 AND known.day = $2 AND known.id = new.id) " +
+	"ORDER BY new.id " +
+	"ON CONFLICT (submitter, day, id) DO UPDATE SET sessions = least(old.sessions + excluded.sessions, $8::bigint)"
 
 func (s *shared) addRows(ctx context.Context, tx *sql.Tx, day string, rows []row) error {
-	var there int
-	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM tlsrpt_counts WHERE submitter = $1 AND day = $2", s.submitter, day).Scan(&there); err != nil {
+	var there, octets int
+	if err := tx.QueryRowContext(ctx, "SELECT count(*), coalesce(sum(octet_length(policy) + octet_length(failure)), 0) FROM tlsrpt_counts "+
+		"WHERE submitter = $1 AND day = $2", s.submitter, day).Scan(&there, &octets); err != nil {
 		return err
 	}
 	for some := range slices.Chunk(rows, rowsAtOnce) {
-		statement := addShared
-		if there+len(some) > s.maxRows {
-			s.complain(errDayFull)
-			statement = addToFull
-		}
-		there += len(some)
 		var ids [][]byte
 		var domains, policies, failures []string
 		var sessions []int64
@@ -278,10 +318,17 @@ func (s *shared) addRows(ctx context.Context, tx *sql.Tx, day string, rows []row
 			ids, domains = append(ids, []byte(r.id)), append(domains, r.domain)
 			policies, failures = append(policies, r.policy), append(failures, r.failure)
 			sessions = append(sessions, r.sessions)
+			octets += len(r.policy) + len(r.failure)
 		}
-		if _, err := tx.ExecContext(ctx, statement, s.submitter, day, pq.Array(ids), pq.Array(domains), pq.Array(policies),
-			pq.Array(failures), pq.Array(sessions), int64(maxCount)); err != nil {
+		there += len(some)
+		room := there <= s.maxRows && octets <= maxSharedOctets
+		res, err := tx.ExecContext(ctx, addShared, s.submitter, day, pq.Array(ids), pq.Array(domains), pq.Array(policies),
+			pq.Array(failures), pq.Array(sessions), int64(maxCount), room)
+		if err != nil {
 			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n < int64(len(some)) {
+			s.complain(errors.Join(errSharedFull, err))
 		}
 	}
 	return nil
@@ -305,18 +352,21 @@ func (d *day) rows() []row {
 }
 
 // counts implements ledger.
-func (s *shared) counts(ctx context.Context, t task) (*tally, error) {
+func (s *shared) counts(ctx context.Context, t task) (salt string, _ *tally, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
+	if salt, err = saltOf(ctx, s.db, s.submitter); err != nil {
+		return "", nil, err
+	}
 	d := newDay(t.day)
 	if err := readCounts(ctx, s.db, d, s.submitter, t.domain); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	s.warnOf(d)
 	if d.domains[t.domain] == nil {
-		return nil, errors.New("the counts are gone")
+		return "", nil, errors.New("the counts are gone")
 	}
-	return d.domains[t.domain], nil
+	return salt, d.domains[t.domain], nil
 }
 
 // readCounts adds up what the database has about a day, of all domains or of one.

@@ -13,6 +13,7 @@ CREATE TABLE tlsrpt_relays (
     submitter text COLLATE "C" NOT NULL,
     relay     text COLLATE "C" NOT NULL, -- drawn at random by each installation
     name      text NOT NULL,             -- for people
+    process   text NOT NULL,             -- drawn at each start: a relay that finds another one has a copy
     seen      timestamptz NOT NULL,
     through   date NOT NULL,             -- all of this day, and of those before, is here
     PRIMARY KEY (submitter, relay)
