@@ -12,7 +12,7 @@ import (
 // Bounds on one record.
 const (
 	maxEndpoints = 5
-	maxURI       = 1 << 10 // octets
+	maxURI       = 1 << 10 // octets; a database takes no more than 2704 into an index
 )
 
 // Endpoint is where a domain wants its reports.
@@ -75,7 +75,10 @@ func endpoint(rua mox.RUA) (Endpoint, bool) {
 			return Endpoint{}, false
 		}
 		u.Host, u.Fragment, u.RawFragment = strings.ToLower(u.Host), "", ""
-		return Endpoint{URI: u.String()}, true
+		text := u.String()
+		// A URI is ASCII (RFC 3986, section 2), and it is what an endpoint is known by in
+		// files and in a database, which would not give back anything else.
+		return Endpoint{URI: text}, len(text) <= maxURI && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 	}
 	return Endpoint{}, false
 }
