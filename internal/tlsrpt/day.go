@@ -53,7 +53,9 @@ type policyTally struct {
 	details   map[mox.FailureDetailsJSON]int64
 }
 
-func countsPath(dir, name string) string { return filepath.Join(dir, name+".jsonl") }
+const countsSuffix = ".jsonl"
+
+func countsPath(dir, name string) string { return filepath.Join(dir, name+countsSuffix) }
 
 func countsHeader(name string) header {
 	return header{Kind: kindCounts, Version: version, Day: name}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -18,20 +19,17 @@ type local struct {
 
 // due implements ledger. It also removes what is too old.
 func (l *local) due(_ context.Context, now time.Time) ([]task, error) {
+	l.forget(now)
 	var tasks []task
 	var failed error
 	for _, name := range l.days() {
-		end := endOf(name)
-		switch {
-		case now.Before(end.Add(firstReport)) || l.shared != nil && !l.begun(name):
-		case now.After(end.Add(keepDays)):
-			l.forget(name)
-		default:
-			b, err := l.batch(name)
-			failed = errors.Join(failed, err)
-			if b != nil {
-				tasks = append(tasks, l.dueOf(b, now)...)
-			}
+		if now.Before(endOf(name).Add(firstReport)) || tooOld(name, now) || l.shared != nil && !l.begun(name) {
+			continue
+		}
+		b, err := l.batch(name)
+		failed = errors.Join(failed, err)
+		if b != nil {
+			tasks = append(tasks, l.dueOf(b, now)...)
 		}
 	}
 	return tasks, failed
@@ -86,7 +84,7 @@ func (r *Reporter) days() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".jsonl")
+		name, ok := strings.CutSuffix(e.Name(), countsSuffix)
 		if _, err := time.Parse(dayForm, name); ok && err == nil {
 			names = append(names, name)
 		}
@@ -101,18 +99,31 @@ func (r *Reporter) begun(name string) bool {
 	return err == nil
 }
 
-// forget removes the files of a day.
-func (l *local) forget(name string) {
-	delete(l.batches, name)
-	progress, counts := progressPath(l.cfg.Dir, name), countsPath(l.cfg.Dir, name)
-	// Counts last: without them nothing would remove the others.
-	for _, path := range []string{progress + asideSuffix, progress, counts + asideSuffix, counts + newSuffix, counts} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.cfg.Log.Error("cannot remove old TLS report data", "error", err)
-			return
+// forget removes files of days that are too old, whatever they are. Counts that
+// wait for a database are left to the upload, which says that they are lost.
+func (l *local) forget(now time.Time) {
+	entries, err := os.ReadDir(l.cfg.Dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		name, _, _ := strings.Cut(e.Name(), ".")
+		if _, err := time.Parse(dayForm, name); err != nil || !tooOld(name, now) {
+			continue
+		}
+		_, _, isPart := partName(e.Name())
+		if l.shared != nil && (isPart || e.Name() == name+countsSuffix && !l.begun(name)) {
+			continue
+		}
+		delete(l.batches, name)
+		if err := os.Remove(filepath.Join(l.cfg.Dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.complainThat("cannot remove old TLS report data", err)
 		}
 	}
 }
+
+// tooOld reports whether nothing of a day is kept any more.
+func tooOld(name string, now time.Time) bool { return now.After(endOf(name).Add(keepDays)) }
 
 // batch loads a day once. It is nil if all has been done.
 func (l *local) batch(name string) (*batch, error) {

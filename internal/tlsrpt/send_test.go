@@ -60,6 +60,7 @@ func TestForget(t *testing.T) {
 	w.step(allDue)
 	w.write(theDay+".jsonl.damaged", "whatever")
 	w.write(theDay+".jsonl.new", "whatever") // a crash while it was compacted
+	w.write(theDay+".X.part", "whatever")    // of a time with a database
 	w.step(midnight.Add(keepDays))
 	if len(w.r.days()) != 1 {
 		t.Error("gone too early")

@@ -417,8 +417,12 @@ func TestSharedForget(t *testing.T) {
 	if err := cluster.Start(); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{".jsonl.new", ".jsonl.damaged", ".X.part.damaged"} {
+		b.write(theDay+name, "whatever")
+	}
 	old := midnight.Add(keepDays + 24*time.Hour)
 	a.clock.set(old)
+	b.step(old)
 	a.step(old) // finds that its connections were cut
 	a.step(old)
 	b.mustShare()

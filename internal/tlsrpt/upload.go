@@ -201,7 +201,7 @@ func partName(name string) (day, id string, ok bool) {
 func (s *shared) uploadPart(ctx context.Context, name string, now time.Time) error {
 	day, id, _ := partName(name)
 	path := filepath.Join(s.cfg.Dir, name)
-	if now.After(endOf(day).Add(keepDays)) {
+	if tooOld(day, now) {
 		s.cfg.Log.Error("TLS report data is lost: it could not be brought to the database in time", "day", day)
 		return os.Remove(path)
 	}
