@@ -29,13 +29,6 @@ const (
 	maxDue       = 1000            // tasks at a time
 )
 
-// lateAfter is how long after its end a day waits for relays that have not told
-// everything. Reports have to be out within a day.
-const lateAfter = 12 * time.Hour
-
-// relaysFor is how long a relay that was lost is waited for each day.
-const relaysFor = 24 * time.Hour
-
 // shared is the ledger of relays that report together: tables in PostgreSQL. Each
 // relay brings what it has counted (upload.go), and any of them sends what is
 // due. Whoever counts up the attempts of a report makes the next one; the others
@@ -163,27 +156,6 @@ func (s *shared) allDue(ctx context.Context, now time.Time) ([]task, error) {
 		tasks = append(tasks, more...)
 	}
 	return tasks, nil
-}
-
-// complete reports whether all relays have told what they counted on a day, or
-// have been waited for long enough.
-func (s *shared) complete(ctx context.Context, day string, now time.Time) (bool, error) {
-	behind, err := column[string](s.db.QueryContext(ctx, "SELECT name FROM tlsrpt_relays "+
-		"WHERE submitter = $1 AND through < $2 AND seen >= $3 ORDER BY name LIMIT 10",
-		s.submitter, day, endOf(day).Add(-24*time.Hour-relaysFor)))
-	if err != nil || len(behind) == 0 {
-		return err == nil, err
-	}
-	late := now.After(endOf(day).Add(lateAfter))
-	if key := day + map[bool]string{true: " late"}[late]; !s.waits[key] {
-		s.waits[key] = true
-		if late {
-			s.cfg.Log.Warn("TLS reports go out without what some relays have counted", "day", day, "relays", behind)
-		} else {
-			s.cfg.Log.Info("TLS reports wait for what other relays have counted", "day", day, "relays", behind)
-		}
-	}
-	return late, nil
 }
 
 // dueOf lists the reports about one day.

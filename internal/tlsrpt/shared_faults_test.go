@@ -109,7 +109,10 @@ func TestStress(t *testing.T) {
 	}
 
 	stop = cutting(t, first.cfg.Database)
-	for now := allDue; now.Before(allDue.Add(giveUp)); now = now.Add(time.Hour) {
+	for now := allDue; now.Before(midnight.Add(24 * time.Hour)); now = now.Add(time.Hour) {
+		if now.Equal(allDue.Add(10 * time.Hour)) {
+			stop() // the last attempts are made in peace
+		}
 		first.clock.set(now)
 		each(func(w *world) {
 			w.r.Record(session(name(rand.IntN(domains)), "")) // of the next day
@@ -117,7 +120,6 @@ func TestStress(t *testing.T) {
 			w.r.step(context.Background(), nil)
 		})
 	}
-	stop()
 	got := make(map[string]int)
 	for _, m := range first.office.mails {
 		got[m.to]++
@@ -361,6 +363,60 @@ func TestServerSettings(t *testing.T) {
 		if r := w.office.report(t); r.DateRange.Start != midnight.Add(-24*time.Hour) {
 			t.Errorf("%s: %v", options, r.DateRange)
 		}
+	}
+}
+
+// A database that is emptied, or lacks what a role may do, is used again once it can be.
+func TestDatabaseEmptied(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 1)
+	w := relays[0]
+	w.r.Record(session("example.net", ""))
+	w.mustShare()
+	fill(t, w.cfg.Database, "TRUNCATE tlsrpt_submitters, tlsrpt_relays, tlsrpt_parts, tlsrpt_counts, tlsrpt_reports")
+	w.r.Record(session("example.net", ""))
+	if w.share() == nil {
+		t.Error("a report without a salt")
+	}
+	w.mustShare()
+	if got := counted(w.read()); !maps.Equal(got, map[string][2]int64{"example.net": {1, 0}}) {
+		t.Errorf("counted %v", got)
+	}
+}
+
+// Who may only read, or not make tables, is told, and loses nothing; a role that
+// may not make tables can use those that are there.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 1)
+	w := relays[0]
+	admin := w.cfg.Database
+	fill(t, admin, "CREATE ROLE reporter LOGIN")
+	fill(t, admin, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	w.cfg.Database = strings.Replace(admin, "user=postgres", "user=reporter", 1)
+	w.open()
+	w.r.Record(session("example.net", ""))
+	if err := w.share(); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
+	owner := mustOpen(t, Config{Dir: t.TempDir(), Sender: us, Database: admin, Resolver: w.cfg.Resolver, Now: w.clock.Now})
+	if err := owner.Close(); err != nil { // makes the tables
+		t.Error(err)
+	}
+	fill(t, admin, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO reporter")
+	w.mustShare()
+	fill(t, admin, "ALTER ROLE reporter SET default_transaction_read_only = on")
+	w.r.Record(session("example.net", ""))
+	w.open() // with new connections; leaving went by the old ones
+	w.r.Record(session("example.net", ""))
+	if w.share() == nil {
+		t.Error("written where nothing can be")
+	}
+	fill(t, admin, "ALTER ROLE reporter RESET default_transaction_read_only")
+	w.open()
+	w.mustShare()
+	if got := counted(w.read()); !maps.Equal(got, map[string][2]int64{"example.net": {3, 0}}) {
+		t.Errorf("counted %v", got)
 	}
 }
 
