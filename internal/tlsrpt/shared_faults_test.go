@@ -287,6 +287,32 @@ func TestUploadEnds(t *testing.T) {
 	}
 }
 
+// Files are compacted and cut at the same time, and nothing is lost or doubled.
+func TestCompactAndCut(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 1)
+	w := relays[0]
+	w.r.files.Lock()
+	w.r.maxDayBytes = 4000 // some ten lines
+	w.r.files.Unlock()
+	const n = 300
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		for range n {
+			w.r.Record(session("example.net", ""))
+			w.r.flush()
+		}
+	})
+	for range 20 {
+		w.mustShare()
+	}
+	counting.Wait()
+	w.mustShare()
+	if got := counted(w.read()); !maps.Equal(got, map[string][2]int64{"example.net": {n, 0}}) || w.log.has("lost") {
+		t.Errorf("counted %v\n%s", got, w.log.text.String())
+	}
+}
+
 // A directory that somebody removes is made again, and the relay goes on.
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
