@@ -147,14 +147,16 @@ func (r *Reporter) StopSending() { r.sending.stop() }
 // database, and lets go of the directory. Sessions that are recorded later are
 // not counted.
 func (r *Reporter) Close() error {
-	r.StopSending()
-	r.flushing.stop()
+	var stopping sync.WaitGroup // together, because each may have its grace
+	for _, l := range []*loop{&r.sending, &r.flushing, &r.uploading} {
+		stopping.Go(l.stop)
+	}
+	stopping.Wait()
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
 	r.flush()
 	if r.shared != nil {
-		r.uploading.stop()
 		r.shared.leave()
 	}
 	r.files.Lock()

@@ -313,6 +313,24 @@ func TestCompactAndCut(t *testing.T) {
 	}
 }
 
+// A part that cannot be read keeps no other day back; the relay does not say that
+// all has been told.
+func TestPartInTrouble(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 1)
+	w := relays[0]
+	if err := os.Mkdir(w.cfg.Dir+"/2026-11-25.X.part", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.r.Record(session("example.net", ""))
+	if w.share() == nil {
+		t.Error("all is well with a part that cannot be read")
+	}
+	if got := counted(w.read()); !maps.Equal(got, map[string][2]int64{"example.net": {1, 0}}) {
+		t.Errorf("counted %v", got)
+	}
+}
+
 // A directory that somebody removes is made again, and the relay goes on.
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()

@@ -75,10 +75,12 @@ func (s *shared) upload(ctx context.Context, leaving bool) error {
 			if err != nil {
 				return err
 			}
-			for _, name := range names {
-				if err := s.uploadPart(ctx, name, now); err != nil {
-					return err
-				}
+			var failed error
+			for _, name := range names { // one that cannot be read does not keep others back
+				failed = errors.Join(failed, s.uploadPart(ctx, name, now))
+			}
+			if failed != nil {
+				return failed
 			}
 		}
 		return s.sign(ctx, now, leaving)
