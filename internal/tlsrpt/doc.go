@@ -37,9 +37,10 @@
 // Relays that report for one submitter may have one PostgreSQL (shared.go). Each
 // still counts in its own files, so that neither a message nor a count ever waits
 // for the database; a file then is a spool, which is brought over and removed
-// (upload.go). What says when a day is complete, which attempt is whose, and what
-// has been sent, is in tables instead of a progress file. Both are a ledger
-// (ledger.go), and all that is done with what is due is the same.
+// (upload.go, rows.go). What says when a day is complete (relays.go), which
+// attempt is whose, and what has been sent, is in tables instead of a progress
+// file. Both are a ledger (ledger.go), and all that is done with what is due is
+// the same.
 //
 // # Loops
 //

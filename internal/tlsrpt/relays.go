@@ -43,19 +43,20 @@ func (s *shared) complete(ctx context.Context, day string, now time.Time) (bool,
 
 // sign says of this relay how far it has come. One that leaves owes nothing.
 func (s *shared) sign(ctx context.Context, now time.Time, leaving bool) error {
-	if leaving {
-		_, err := s.db.ExecContext(ctx, "DELETE FROM tlsrpt_relays WHERE submitter = $1 AND relay = $2 AND process = $3",
-			s.submitter, cmp.Or(s.relay, s.id), s.process)
-		return err
-	}
 	// The row of this relay's id is its own at the first time, whoever wrote it: that
 	// was before its start.
-	free, err := s.signAs(ctx, cmp.Or(s.relay, s.id), s.relay == "", now)
+	relay, takeOver := cmp.Or(s.relay, s.id), s.relay == ""
+	if leaving {
+		_, err := s.db.ExecContext(ctx, "DELETE FROM tlsrpt_relays WHERE submitter = $1 AND relay = $2 AND ($3 OR process = $4)",
+			s.submitter, relay, takeOver, s.process)
+		return err
+	}
+	free, err := s.signAs(ctx, relay, takeOver, now)
 	if err != nil {
 		return err
 	}
 	if free {
-		s.relay = cmp.Or(s.relay, s.id)
+		s.relay = relay
 		return nil
 	}
 	// A copied machine: each of the two would speak for both.

@@ -265,6 +265,25 @@ func TestCopiedRelay(t *testing.T) {
 	}
 }
 
+// A relay that stops soon after it came back from a crash owes nothing.
+func TestLeaveAfterCrash(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 2)
+	a, b := relays[0], relays[1]
+	a.dns.TXT("_smtp._tls.example.net", record)
+	a.mustShare()
+	b.mustShare()
+	fill(t, a.cfg.Database, "UPDATE tlsrpt_relays SET process = 'that crashed' WHERE name = 'relay2.example.org'")
+	b.open() // does not remove a row that is not its own
+	b.r.Record(session("example.net", ""))
+	b.close()
+	a.clock.set(allDue)
+	a.mustShare()
+	if a.step(allDue); len(a.office.to()) != 1 {
+		t.Errorf("mails to %v\n%s", a.office.to(), a.log.text.String())
+	}
+}
+
 // An upload ends, although a busy relay has always counted something more.
 func TestUploadEnds(t *testing.T) {
 	t.Parallel()
