@@ -9,6 +9,8 @@ import (
 // them: files, for a relay that reports for itself (local.go), or a database, for
 // relays that report together (shared.go).
 type ledger interface {
+	// now is the time by which reports are due.
+	now(ctx context.Context) (time.Time, error)
 	// due lists the reports that may be attempted at a time.
 	due(ctx context.Context, now time.Time) ([]task, error)
 	// begin notes that an attempt begins now, and when the next one is due if this one

@@ -17,6 +17,9 @@ type local struct {
 	batches map[string]*batch // days that are over; nil where all is done
 }
 
+// now implements ledger.
+func (l *local) now(context.Context) (time.Time, error) { return l.cfg.Now().UTC(), nil }
+
 // due implements ledger. It also removes what is too old.
 func (l *local) due(_ context.Context, now time.Time) ([]task, error) {
 	l.forget(now)

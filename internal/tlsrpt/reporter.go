@@ -48,7 +48,8 @@ type Config struct {
 	Now    func() time.Time // nil means time.Now
 	Log    *slog.Logger
 
-	uploadEvery time.Duration // zero means uploadEvery
+	uploadEvery time.Duration    // zero means uploadEvery
+	database    func() time.Time // the database's clock; nil: it is asked
 }
 
 // Reporter counts sessions and sends reports about them. Make it with Open, let

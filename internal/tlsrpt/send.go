@@ -39,9 +39,12 @@ func (r *Reporter) step(ctx context.Context, quit <-chan struct{}) {
 	if err := r.own(); err != nil {
 		return // complained about where counts are written
 	}
-	now := r.cfg.Now().UTC()
 	for _, l := range r.ledgers() {
-		tasks, err := l.due(ctx, now)
+		var tasks []task
+		now, err := l.now(ctx)
+		if err == nil {
+			tasks, err = l.due(ctx, now)
+		}
 		if err != nil {
 			r.complainThat(waiting, err)
 		}
@@ -102,7 +105,10 @@ func (r *Reporter) report(ctx context.Context, l ledger, t task) error {
 	}
 	// Not when it was listed: until its turn came hours may have gone by, and from
 	// the time of the next attempt on other relays do not wait for this one.
-	now := r.cfg.Now().UTC()
+	now, err := l.now(ctx)
+	if err != nil {
+		return err
+	}
 	done := ""
 	switch {
 	case t.try > 0 && now.After(t.first.Add(giveUp)):

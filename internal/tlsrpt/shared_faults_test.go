@@ -517,3 +517,53 @@ func TestCloseWithSilentDatabase(t *testing.T) {
 		t.Error("not a word about counts that stay")
 	}
 }
+
+// A relay whose clock is wrong neither removes what others have counted, nor reports a
+// day that goes on, nor takes an attempt of another one for over; the log says
+// what is wrong.
+func TestWrongClocks(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []time.Duration{20 * 24 * time.Hour, 24 * time.Hour, time.Hour, -time.Hour, -20 * 24 * time.Hour} {
+		t.Run(wrong.String(), func(t *testing.T) {
+			t.Parallel()
+			_, relays := newRelays(t, 2)
+			a, b := relays[0], relays[1]
+			b.cfg.Now = func() time.Time { return b.clock.Now().Add(wrong) }
+			b.open()
+			a.dns.TXT("_smtp._tls.example.net", record)
+			a.r.Record(session("example.net", ""))
+			a.mustShare()
+			b.mustShare()
+			if b.step(noon); len(a.office.to()) != 0 || !b.log.has("the clock of this machine is not that") || a.log.has("the clock") {
+				t.Errorf("mails to %v at noon\n%s", a.office.to(), b.log.text.String())
+			}
+			a.clock.set(allDue)
+			a.mustShare()
+			b.close() // it may have been behind, and is not waited for
+			b.open()
+			a.r.mailer = mailerFunc(func() error {
+				b.step(allDue)
+				b.step(allDue.Add(firstPause - time.Minute))
+				return nil
+			})
+			a.step(allDue)
+			if d := a.read(); len(d) != 1 || d[0].Done != doneAll || len(a.office.to()) != 0 {
+				t.Errorf("%+v, and from the other relay mails to %v", d, a.office.to())
+			}
+		})
+	}
+}
+
+// The time is the database's.
+func TestDatabaseTime(t *testing.T) {
+	t.Parallel()
+	_, relays := newRelays(t, 1)
+	w := relays[0]
+	w.cfg.database = nil
+	w.open()
+	before := time.Now().Add(-clocksApart)
+	now, err := w.r.shared.now(context.Background())
+	if err != nil || now.Before(before) || now.After(time.Now().Add(clocksApart)) {
+		t.Errorf("%v, %v", now, err)
+	}
+}

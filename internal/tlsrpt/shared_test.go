@@ -32,7 +32,7 @@ func newRelays(t *testing.T, n int) (*pgtest.Cluster, []*world) {
 		w.cfg.Log = logTo(w.log)
 		w.cfg.Dir = t.TempDir() + "/tlsrpt"
 		w.cfg.Database, w.cfg.Relay = dsn, fmt.Sprintf("relay%d.example.org", i+1)
-		w.cfg.uploadEvery = 24 * time.Hour
+		w.cfg.uploadEvery, w.cfg.database = 24*time.Hour, w.clock.Now
 		w.r = nil
 		w.open()
 		all = append(all, &w)
@@ -294,11 +294,12 @@ func TestSharedRetry(t *testing.T) {
 		t.Fatal("tried again too early")
 	}
 	// It began its attempt and was never heard of again.
-	tasks, err := a.r.shared.due(context.Background(), allDue.Add(firstPause))
+	again := allDue.Add(firstPause)
+	a.clock.set(again)
+	tasks, err := a.r.shared.due(context.Background(), again)
 	if err != nil || len(tasks) != 1 {
 		t.Fatal(tasks, err)
 	}
-	again := allDue.Add(firstPause)
 	for i, want := range []bool{true, false} {
 		if ours, err := a.r.shared.begin(context.Background(), tasks[0], again, again.Add(pause(2))); ours != want || err != nil {
 			t.Errorf("begin %d: %v, %v", i, ours, err)

@@ -61,12 +61,16 @@ func (s *shared) leave() {
 func (s *shared) upload(ctx context.Context, leaving bool) error {
 	s.uploads.Lock()
 	defer s.uploads.Unlock()
-	now := s.cfg.Now().UTC()
 	s.flush()
 	if err := s.own(); err != nil {
 		return err
 	}
 	return s.do(ctx, uploadWithin, func(ctx context.Context) error {
+		theirs, err := s.now(ctx)
+		if err != nil {
+			return err
+		}
+		now := s.earlier(theirs)
 		// A part that is left from before keeps the file of its day from being cut.
 		// After the second round everything is there that was counted when this began;
 		// on a busy relay there would always be a reason for another one.
