@@ -144,7 +144,7 @@ func TestPostgresAwayAndBack(t *testing.T) {
 // TestSeveralRelays: stores that start at once share one database.
 func TestSeveralRelays(t *testing.T) {
 	t.Parallel()
-	dsn := cluster(t).Database(t)
+	dsn := pgtest.Shared(t).Database(t)
 	var all []*world
 	for range 4 {
 		all = append(all, start(t, Config{Driver: Postgres, DSN: dsn}))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tlscontrol/internal/delivery"
+	"tlscontrol/internal/pgtest"
 	"tlscontrol/internal/status"
 )
 
@@ -28,7 +29,7 @@ func benchmarkOn(b *testing.B, run func(b *testing.B, cfg Config)) {
 		run(b, Config{Driver: SQLite, DSN: filepath.Join(b.TempDir(), "events.db")})
 	})
 	b.Run(Postgres, func(b *testing.B) {
-		run(b, Config{Driver: Postgres, DSN: cluster(b).Database(b)})
+		run(b, Config{Driver: Postgres, DSN: pgtest.Shared(b).Database(b)})
 	})
 }
 

@@ -31,38 +31,11 @@ func on(t *testing.T, run func(t *testing.T, cfg Config)) {
 	})
 	t.Run(Postgres, func(t *testing.T) {
 		t.Parallel()
-		run(t, Config{Driver: Postgres, DSN: cluster(t).Database(t)})
+		run(t, Config{Driver: Postgres, DSN: pgtest.Shared(t).Database(t)})
 	})
 }
 
-// shared is the cluster that tests of this package share: making one takes two
-// seconds.
-var shared = sync.OnceValues(func() (*pgtest.Cluster, error) {
-	c, err := pgtest.Open()
-	opened = c
-	return c, err
-})
-
-// opened is the shared cluster, nil if no test asked for it.
-var opened *pgtest.Cluster
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if opened != nil {
-		if err := opened.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-func cluster(t testing.TB) *pgtest.Cluster {
-	t.Helper()
-	c, err := shared()
-	pgtest.Check(t, err)
-	return c
-}
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // counter is a Counter that one can wait for.
 type counter struct {

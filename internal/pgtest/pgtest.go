@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -47,6 +48,40 @@ func New(t testing.TB) *Cluster {
 		}
 	})
 	return c
+}
+
+// shared is what Shared returns. It is kept beside, for Main to see whether there
+// is one.
+var (
+	shared = sync.OnceValues(func() (*Cluster, error) {
+		c, err := Open()
+		opened = c
+		return c, err
+	})
+	opened *Cluster
+)
+
+// Shared returns a cluster that all tests of a package share, each with a database of
+// its own: making one takes seconds. Nobody may stop it. A package that uses it
+// calls Main in TestMain.
+func Shared(t testing.TB) *Cluster {
+	t.Helper()
+	c, err := shared()
+	Check(t, err)
+	return c
+}
+
+// Main runs the tests of a package, ends the shared cluster and returns the exit
+// code.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if opened != nil {
+		if err := opened.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
 }
 
 // Check ends a test if Open gave an error. Where TLSCONTROL_REAL is "required", as

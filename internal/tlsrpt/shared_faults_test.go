@@ -51,7 +51,7 @@ func cutting(t *testing.T, dsn string) (stop func()) {
 // every session is counted once, and every endpoint gets one report about all.
 func TestStress(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 4)
+	relays := newRelays(t, 4)
 	first := relays[0]
 	const domains = 12
 	name := func(i int) string { return fmt.Sprintf("d%02d.example", i) }
@@ -149,7 +149,7 @@ func TestStress(t *testing.T) {
 // known.
 func TestFullTogether(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 4)
+	relays := newRelays(t, 4)
 	const kinds = 300
 	record := func(w *world) {
 		for i := range kinds {
@@ -184,7 +184,7 @@ func TestFullTogether(t *testing.T) {
 // first one is at it.
 func TestLongRound(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	a.dns.TXT("_smtp._tls.example.net", record)
 	a.r.Record(session("example.net", ""))
@@ -212,7 +212,7 @@ func TestLongRound(t *testing.T) {
 // What arrived in the last moment of an attempt is noted as sent.
 func TestNotedAtTheEnd(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.dns.TXT("_smtp._tls.example.net", record)
 	w.r.Record(session("example.net", ""))
@@ -233,7 +233,7 @@ func TestNotedAtTheEnd(t *testing.T) {
 // not speak for it any more.
 func TestCopiedRelay(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	id, err := os.ReadFile(idPath(a.cfg.Dir))
 	if err != nil {
@@ -268,7 +268,7 @@ func TestCopiedRelay(t *testing.T) {
 // A relay that stops soon after it came back from a crash owes nothing.
 func TestLeaveAfterCrash(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	a.dns.TXT("_smtp._tls.example.net", record)
 	a.mustShare()
@@ -287,7 +287,7 @@ func TestLeaveAfterCrash(t *testing.T) {
 // An upload ends, although a busy relay has always counted something more.
 func TestUploadEnds(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.Record(session("example.net", ""))
 	quit := make(chan struct{})
@@ -309,7 +309,7 @@ func TestUploadEnds(t *testing.T) {
 // Files are compacted and cut at the same time, and nothing is lost or doubled.
 func TestCompactAndCut(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.files.Lock()
 	w.r.maxDayBytes = 4000 // some ten lines
@@ -336,7 +336,7 @@ func TestCompactAndCut(t *testing.T) {
 // all has been told.
 func TestPartInTrouble(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	if err := os.Mkdir(w.cfg.Dir+"/2026-11-25.X.part", 0o700); err != nil {
 		t.Fatal(err)
@@ -353,7 +353,7 @@ func TestPartInTrouble(t *testing.T) {
 // A directory that somebody removes is made again, and the relay goes on.
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.Record(session("example.net", ""))
 	w.mustShare()
@@ -371,7 +371,7 @@ func TestDirectoryRemoved(t *testing.T) {
 // Old counts that cannot be removed keep no report back.
 func TestForgetFails(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.dns.TXT("_smtp._tls.example.net", record)
 	w.r.Record(session("example.net", ""))
@@ -386,7 +386,7 @@ func TestForgetFails(t *testing.T) {
 // What the server or the role have as defaults changes nothing.
 func TestServerSettings(t *testing.T) {
 	t.Parallel()
-	cluster, relays := newRelays(t, 1)
+	cluster, relays := newRelaysAlone(t, 1)
 	first := relays[0]
 	first.dns.TXT("_smtp._tls.example.net", record)
 	for i, options := range []string{
@@ -432,7 +432,7 @@ func TestServerSettings(t *testing.T) {
 // A database that is emptied, or lacks what a role may do, is used again once it can be.
 func TestDatabaseEmptied(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.Record(session("example.net", ""))
 	w.mustShare()
@@ -451,7 +451,7 @@ func TestDatabaseEmptied(t *testing.T) {
 // may not make tables can use those that are there.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	admin := w.cfg.Database
 	fill(t, admin, "CREATE ROLE reporter LOGIN")
@@ -526,7 +526,7 @@ func TestWrongClocks(t *testing.T) {
 	for _, wrong := range []time.Duration{20 * 24 * time.Hour, 24 * time.Hour, time.Hour, -time.Hour, -20 * 24 * time.Hour} {
 		t.Run(wrong.String(), func(t *testing.T) {
 			t.Parallel()
-			_, relays := newRelays(t, 2)
+			relays := newRelays(t, 2)
 			a, b := relays[0], relays[1]
 			b.cfg.Now = func() time.Time { return b.clock.Now().Add(wrong) }
 			b.open()
@@ -557,7 +557,7 @@ func TestWrongClocks(t *testing.T) {
 // The time is the database's.
 func TestDatabaseTime(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.cfg.database = nil
 	w.open()

@@ -18,12 +18,24 @@ import (
 	"tlscontrol/internal/pgtest"
 )
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 // newRelays are relays that share a database, a clock, a resolver and an office.
 // They upload and send when the test says so.
-func newRelays(t *testing.T, n int) (*pgtest.Cluster, []*world) {
+func newRelays(t *testing.T, n int) []*world {
+	t.Helper()
+	return relaysOf(t, pgtest.Shared(t).Database(t), n)
+}
+
+// newRelaysAlone are newRelays with a server that the test may stop.
+func newRelaysAlone(t *testing.T, n int) (*pgtest.Cluster, []*world) {
 	t.Helper()
 	cluster := pgtest.New(t)
-	dsn := cluster.Database(t)
+	return cluster, relaysOf(t, cluster.Database(t), n)
+}
+
+func relaysOf(t *testing.T, dsn string, n int) []*world {
+	t.Helper()
 	first := newWorld(t)
 	var all []*world
 	for i := range n {
@@ -37,7 +49,7 @@ func newRelays(t *testing.T, n int) (*pgtest.Cluster, []*world) {
 		w.open()
 		all = append(all, &w)
 	}
-	return cluster, all
+	return all
 }
 
 // share brings to the database what a relay has counted.
@@ -88,7 +100,7 @@ func (o *office) report(t *testing.T) *mox.ReportJSON {
 // and however many try at once.
 func TestOneReportOfAll(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 3)
+	relays := newRelays(t, 3)
 	relays[0].dns.TXT("_smtp._tls.example.net", record)
 	for i, w := range relays {
 		for range i + 1 {
@@ -138,7 +150,7 @@ func TestOneReportOfAll(t *testing.T) {
 // relay that was closed owes nothing.
 func TestWaitForRelays(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 3)
+	relays := newRelays(t, 3)
 	a, b, c := relays[0], relays[1], relays[2]
 	a.dns.TXT("_smtp._tls.example.net", record)
 	for _, w := range relays {
@@ -183,7 +195,7 @@ func TestWaitForRelays(t *testing.T) {
 // A day waits for nobody who has told all of it.
 func TestAllHaveTold(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	a.dns.TXT("_smtp._tls.example.net", record)
 	a.r.Record(session("example.net", ""))
@@ -207,7 +219,7 @@ func TestAllHaveTold(t *testing.T) {
 // counted twice, whenever the process dies.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
-	cluster, relays := newRelays(t, 2)
+	cluster, relays := newRelaysAlone(t, 2)
 	a, b := relays[0], relays[1]
 	a.dns.TXT("_smtp._tls.example.net", record)
 	a.r.Record(session("example.net", ""))
@@ -247,7 +259,7 @@ func TestDatabaseAway(t *testing.T) {
 // time.
 func TestPartOnce(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.Record(session("example.net", ""))
 	w.r.flush()
@@ -275,7 +287,7 @@ func TestPartOnce(t *testing.T) {
 // again.
 func TestSharedRetry(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	h := a.serve(mailtest.Good)
 	b.cfg.Roots = a.cfg.Roots
@@ -318,7 +330,7 @@ func TestSharedRetry(t *testing.T) {
 // A day is as large as it may be: new counts find no room, known ones go on.
 func TestSharedIsBounded(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	w.r.Record(session("example.net", ""))
 	w.mustShare()
@@ -352,7 +364,7 @@ func fill(t *testing.T, dsn, statement string) {
 // Relays that report for different submitters share a database and nothing else.
 func TestSubmittersApart(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 2)
+	relays := newRelays(t, 2)
 	a, b := relays[0], relays[1]
 	b.cfg.Sender.From = "reports@other.example.org"
 	b.open()
@@ -373,7 +385,7 @@ func TestSubmittersApart(t *testing.T) {
 // the rest.
 func TestBeginToShare(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	database := w.cfg.Database
 	w.cfg.Database = ""
@@ -403,7 +415,7 @@ func TestBeginToShare(t *testing.T) {
 // Old days go, from the database and from the directory.
 func TestSharedForget(t *testing.T) {
 	t.Parallel()
-	cluster, relays := newRelays(t, 2)
+	cluster, relays := newRelaysAlone(t, 2)
 	a, b := relays[0], relays[1]
 	for _, w := range relays {
 		w.r.Record(session("example.net", ""))
@@ -438,7 +450,7 @@ func TestSharedForget(t *testing.T) {
 // The tables may be taken away; nothing is counted before there are relays.
 func TestNoTables(t *testing.T) {
 	t.Parallel()
-	_, relays := newRelays(t, 1)
+	relays := newRelays(t, 1)
 	w := relays[0]
 	if docs, err := documents(w.cfg, noon); err != nil || len(docs) != 0 {
 		t.Errorf("%v, %v", docs, err)
