@@ -301,10 +301,35 @@ func TestNoJournal(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		if !w.log.has("the journal cannot be opened") {
+		if !w.log.has("the journal cannot be opened") || w.log.has("takes events again") {
 			t.Errorf("%q", w.log.all)
 		}
 	})
+}
+
+// TestJournalIsBack: a journal that could not be written, and can be again, is told
+// of, too.
+func TestJournalIsBack(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "journal")
+	w := start(t, Config{Driver: SQLite, DSN: filepath.Join(t.TempDir(), "events.db"), Journal: journalConfig(dir)})
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	w.put(t, fact{n: 1}, fact{n: 2})
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	w.put(t, fact{n: 3})
+	if got, _ := w.ask(t, Query{Ascending: true}); got != "1 2 3" {
+		t.Errorf("got %s", got)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !w.log.has("the journal cannot be written: ") || !w.log.has("the journal: takes events again") {
+		t.Errorf("%q", w.log.all)
+	}
 }
 
 // TestFullJournal: what a journal cannot take while the database is away is lost,
@@ -333,7 +358,7 @@ func TestFullJournal(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.log.has("lost: the journal is full") {
+	if !w.log.has("lost: the journal is full") || !w.log.has("the journal: takes events again") {
 		t.Errorf("%q", w.log.all)
 	}
 }

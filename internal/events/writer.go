@@ -22,6 +22,7 @@ type writer struct {
 	*Store
 	spare  []byte
 	tried  time.Time   // when the journal could not be opened
+	failed bool        // the journal did not take what came last
 	syncAt *time.Timer // nil: everything is on the disk
 }
 
@@ -86,17 +87,28 @@ func (w *writer) append(lines []byte, n int) bool {
 		err := j.Append(lines)
 		switch {
 		case err == nil:
+			w.recovered()
 			return true
 		case errors.Is(err, journal.ErrFull):
+			w.failed = true
 			w.lost(n, err.Error()+", and the database does not take them")
 			return false
 		}
 		w.reporter.note("the journal cannot be written", err.Error())
 	}
+	w.failed = true
 	if !w.direct.putLines(lines, n) {
 		w.lost(n, "the journal cannot be written, and the database does not take them")
 	}
 	return false
+}
+
+// recovered tells that a trouble that was told of is over.
+func (w *writer) recovered() {
+	if w.failed {
+		w.reporter.note("the journal", "takes events again")
+	}
+	w.failed = false
 }
 
 func (w *writer) openJournal() {
