@@ -142,6 +142,7 @@ type Cursor struct {
 type Page struct {
 	Items       []json.RawMessage
 	First, Last *Cursor
+	More        bool // it is full: there may be more in its direction
 }
 
 // Defaults of Config.

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -306,6 +307,9 @@ func TestUIEvents(t *testing.T) {
 		w.want(got, 200, "")
 		if !slices.Equal(w.query.Domains, want) {
 			t.Errorf("%s: asked for %v", query, w.query.Domains)
+		}
+		if w.events.More = !w.events.More; !strings.Contains(got.body, fmt.Sprintf(`"more":%v`, !w.events.More)) {
+			t.Errorf("whether there is more: %s", got.body)
 		}
 		next := decode[eventsAnswer](t, got).Paging.Next
 		w.want(v.do("GET", "/ui/data/events/"+next+"?domain=example.com", nil), 200, "")

@@ -30,6 +30,12 @@ func (a *API) scope(r *http.Request, key Key) ([]string, error) {
 	return a.sending, nil
 }
 
+// uiEventsAnswer is a page, with whether it is worth while to ask for the next one.
+type uiEventsAnswer struct {
+	eventsAnswer
+	More bool `json:"more"`
+}
+
 // uiEvents is getEvents for all domains together.
 func (a *API) uiEvents(w http.ResponseWriter, r *http.Request, c call) error {
 	raw, err := without(r.URL.RawQuery, "domain")
@@ -75,7 +81,7 @@ func (a *API) uiPage(w http.ResponseWriter, r *http.Request, c call, q question,
 	if err != nil {
 		return err
 	}
-	answer(w, r, http.StatusOK, eventsAnswer{found.Items, links("", q, at, found)})
+	answer(w, r, http.StatusOK, uiEventsAnswer{eventsAnswer{found.Items, links("", q, at, found)}, found.More})
 	return nil
 }
 

@@ -51,6 +51,9 @@ type Page struct {
 	// page they are what After or Before was, so that a later question with them
 	// finds what has come in since; nil if there was none.
 	First, Last *Cursor
+	// More says that the page is full, because of the limit or of large events:
+	// there may be more in the direction in which it was read.
+	More bool
 }
 
 // Query returns a page. Errors that wrap ErrFilter are the asker's.
@@ -70,7 +73,7 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 		b.text(" ORDER BY ts DESC, id DESC LIMIT ")
 	}
 	b.arg(int64(q.Limit))
-	rows, err := s.rows(ctx, b)
+	rows, cut, err := s.rows(ctx, b)
 	if err != nil {
 		return Page{}, err
 	}
@@ -84,7 +87,7 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 	if backwards {
 		slices.Reverse(rows)
 	}
-	p := Page{First: &rows[0].at, Last: &rows[len(rows)-1].at}
+	p := Page{First: &rows[0].at, Last: &rows[len(rows)-1].at, More: cut || len(rows) == q.Limit}
 	for i := range rows {
 		p.Items = append(p.Items, rows[i].document)
 	}
@@ -157,7 +160,7 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 	// The sum keeps planners from going by the index of times.
 	b.text(") ORDER BY ts + 0, id LIMIT ")
 	b.arg(int64(maxStory))
-	rows, err := s.rows(ctx, b)
+	rows, _, err := s.rows(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -184,11 +187,10 @@ func (s *Store) ask(sql string) *builder {
 // errEnough ends an answer.
 var errEnough = errors.New("enough")
 
-// rows reads the answer, up to maxAnswer.
-func (s *Store) rows(ctx context.Context, b *builder) ([]row, error) {
-	var all []row
+// rows reads the answer, up to maxAnswer, and tells whether it was cut there.
+func (s *Store) rows(ctx context.Context, b *builder) (all []row, cut bool, err error) {
 	size := 0
-	err := s.each(ctx, b, func(scan func(...any) error) error {
+	err = s.each(ctx, b, func(scan func(...any) error) error {
 		var r row
 		if err := scan(&r.at.Micros, &r.at.ID, &r.document); err != nil {
 			return err
@@ -200,9 +202,9 @@ func (s *Store) rows(ctx context.Context, b *builder) ([]row, error) {
 		return nil
 	})
 	if errors.Is(err, errEnough) {
-		err = nil
+		return all, true, nil
 	}
-	return all, err
+	return all, false, err
 }
 
 // each runs the statement and gives every row to take. An answer has

@@ -419,6 +419,9 @@ func TestLargeDocuments(t *testing.T) {
 					}
 					break
 				}
+				if n := len(seen) + len(strings.Fields(got)); p.More != (n < 13) {
+					t.Errorf("%+v: %d events, more %v", q, n, p.More)
+				}
 				if q.Before != nil {
 					seen = append(strings.Fields(got), seen...)
 					q.Before = p.First

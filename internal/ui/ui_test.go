@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"tlscontrol/internal/tlsplan"
 )
 
 func TestFiles(t *testing.T) {
@@ -37,6 +39,24 @@ func TestFiles(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest("POST", "/ui/", nil))
 	if w.Code != 405 {
 		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+// TestReasons: the page offers the reasons that there are.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	text, err := embedded.ReadFile("page/log.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "const REASONS = [")
+	list, _, _ = strings.Cut(list, "]")
+	var want []string
+	for _, r := range tlsplan.Reasons() {
+		want = append(want, "'"+string(r)+"'")
+	}
+	if got := strings.Join(strings.Fields(list), " "); got != strings.Join(want, ", ") {
+		t.Errorf("got %s", got)
 	}
 }
 

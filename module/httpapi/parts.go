@@ -83,7 +83,7 @@ func (s store) Query(ctx context.Context, q api.Query) (api.Page, error) {
 	if err != nil || len(found.Items) == 0 {
 		return api.Page{}, s.explain(err)
 	}
-	return api.Page{Items: found.Items, First: place(found.First), Last: place(found.Last)}, nil
+	return api.Page{Items: found.Items, First: place(found.First), Last: place(found.Last), More: found.More}, nil
 }
 
 // Message returns what is known of a message.

@@ -7,7 +7,7 @@ import { $, badge, count, list, make, object, outcome, show, text, time, what } 
 const REASONS = ['tls-not-offered', 'tls-rejected', 'tls-handshake', 'certificate-expired', 'certificate-not-yet-valid',
   'certificate-name-mismatch', 'certificate-untrusted', 'certificate-invalid', 'dane-mismatch', 'dane-lookup', 'mta-sts-mx-mismatch',
   'mx-unauthenticated', 'requiretls-unsupported', 'policy', 'mx-lookup', 'null-mx', 'connect', 'timeout', 'connection-lost',
-  'mail-rejected', 'rcpt-rejected', 'data-rejected', 'message-too-large', 'limits', 'internal', 'tls-downgrade'];
+  'mail-rejected', 'rcpt-rejected', 'data-rejected', 'message-too-large', 'limits', 'internal'];
 const PAGE = 50; // rows at a time
 const ROWS = 2000; // at most; older ones make room
 const EVERY = 2000; // milliseconds between questions
@@ -85,7 +85,7 @@ async function load(mine) {
   const items = fresh(list(page.items));
   $('rows').replaceChildren(...items.map(row));
   older = page.paging.next;
-  show($('older'), list(page.items).length === PAGE);
+  show($('older'), page.more === true);
   show($('empty'), items.length === 0);
   $('news').textContent = items.length === 0 ? 'Nothing to show' : `${count(items.length)} events`;
 }
@@ -129,7 +129,7 @@ async function follow(mine) {
     const items = fresh(list(page.items));
     added += items.length;
     add(items);
-    if (list(page.items).length < 300) break;
+    if (page.more !== true) break;
     if (i === BEHIND) return load(mine);
     page = await data.eventsPage(page.paging.next, domainOnly(parameters()));
   }
@@ -202,7 +202,7 @@ $('older').addEventListener('click', async () => {
     if (mine !== visit) return;
     $('rows').append(...fresh(list(page.items)).map(row));
     older = page.paging.next;
-    show($('older'), list(page.items).length === PAGE && $('rows').childElementCount < ROWS);
+    show($('older'), page.more === true && $('rows').childElementCount < ROWS);
   } catch (err) {
     report(err);
   }
