@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tlscontrol/internal/tlsplan"
 )
 
 // Filter is a condition on events: And, Or, Not, Is, Contains or Compare. The
@@ -53,6 +55,8 @@ const (
 	asNumber                   // a number, or one with < or > before it
 	asFlag                     // yes or no
 	eventNames                 // a word that an event can be
+	severities                 // temporary or permanent
+	reasons                    // why a delivery failed
 )
 
 // filters are the parameters of a question that are expressions, with the field
@@ -62,7 +66,7 @@ var filters = map[string]struct {
 	how   matching
 }{
 	"event":      {"event", eventNames},
-	"severity":   {"severity", exactly},
+	"severity":   {"severity", severities},
 	"recipient":  {"recipient", asAddress},
 	"recipients": {"recipient", asAddress},
 	"to":         {"recipient", asAddress},
@@ -76,12 +80,32 @@ var filters = map[string]struct {
 	"tls":                  {"tls", asFlag},
 	"certificate-verified": {"certificate-verified", asFlag},
 	"mx-host":              {"mx-host", exactly},
-	"reason":               {"reason", exactly},
+	"reason":               {"reason", reasons},
 }
 
-// events are the names that go out. One client library cannot read a page with
-// a name that it does not know.
+// eventWords are the names that go out. One client library cannot read a page
+// with a name that it does not know.
 var eventWords = []string{"accepted", "delivered", "failed"}
+
+// otherEvents are what else happens to messages at Mailgun. Scripts that poll for
+// them are right to: there are just none of these.
+var otherEvents = []string{
+	"clicked", "complained", "dropped", "list_member_upload_error", "list_member_uploaded", "list_uploaded", "opened", "rejected",
+	"stored", "unsubscribed",
+}
+
+// severityWords are how failures are.
+var severityWords = []string{"permanent", "temporary"}
+
+// reasonWords are those of the delivery log.
+var reasonWords = func() []string {
+	var all []string
+	for _, r := range tlsplan.Reasons() {
+		all = append(all, string(r))
+	}
+	slices.Sort(all)
+	return all
+}()
 
 // Bounds of an expression.
 const (
@@ -246,10 +270,14 @@ func (p *parser) one(depth int) (Filter, error) {
 func (p *parser) condition(w token) (Filter, error) {
 	switch p.how {
 	case eventNames:
-		if !slices.Contains(eventWords, strings.ToLower(w.text)) {
-			// Mailgun has more of them: there are just none of these.
+		if slices.Contains(otherEvents, strings.ToLower(w.text)) {
 			return Or{}, nil
 		}
+		return p.choice(w.text, eventWords)
+	case severities:
+		return p.choice(w.text, severityWords)
+	case reasons:
+		return p.choice(w.text, reasonWords)
 	case asAddress:
 		if !strings.Contains(strings.Trim(w.text, "@"), "@") {
 			return Contains{p.field, w.text}, nil
@@ -270,6 +298,15 @@ func (p *parser) condition(w token) (Filter, error) {
 		return nil, bad("%s parameter: unexpected %s, expected true or false", p.name, shown(w.text))
 	}
 	return p.is(w.text), nil
+}
+
+// choice is one of a few words. Another one would never be found, which tells
+// nobody that it is misspelt.
+func (p *parser) choice(word string, choices []string) (Filter, error) {
+	if !slices.Contains(choices, strings.ToLower(word)) {
+		return nil, bad("%s parameter: unexpected %s, expected %s", p.name, shown(word), words(choices))
+	}
+	return p.is(word), nil
 }
 
 func (p *parser) is(value string) Filter { return Is{p.field, []string{value}} }
