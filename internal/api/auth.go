@@ -53,7 +53,7 @@ func (a *API) authenticate(r *http.Request, rt *route) (Key, error) {
 
 // refuse is the answer to a key that is not for the route.
 func (a *API) refuse(r *http.Request, rt *route, key Key) *Error {
-	a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", policy.Quote(r.URL.Path))
+	a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", Plain(r.URL.Path))
 	return denied(rt)
 }
 

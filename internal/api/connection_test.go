@@ -64,7 +64,7 @@ func TestRefusedChanges(t *testing.T) {
 		{request{form: url.Values{"a": {"\xff"}}}, 400, "a parameter is not valid UTF-8"},
 		{request{form: many}, 400, "The form has more than 2000 fields"},
 		{request{body: "a=%zz", header: form}, 400, "The form is malformed: expected %XX after a percent sign"},
-		{request{body: strings.Repeat("x", maxForm+1), header: form}, 413, "Message is too large, expected at most 65536 octets"},
+		{request{body: strings.Repeat("x", maxForm+1), header: form}, 413, "The form is too large, expected at most 65536 octets"},
 		{request{body: `{"require_tls":true}`, header: http.Header{"Content-Type": {"application/json"}}}, 415, "Content-Type is not supported"},
 		{request{body: "require_tls=yes"}, 415, "Content-Type is not supported"},
 		{request{body: "--y\r\n", header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}}, 400, "The request body cannot be read"},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"tlscontrol/internal/policy"
 )
@@ -49,6 +51,25 @@ func shown(s string) string {
 	return s
 }
 
+// maxPlain bounds foreign text in a line of the log, in octets.
+const maxPlain = 256
+
+// Plain is foreign text for a field of the log, which is written as JSON. JSON
+// escapes the control characters of ASCII; others that a terminal may obey, and
+// what cannot be seen, are replaced.
+func Plain(s string) string {
+	cut := ""
+	if len(s) > maxPlain {
+		s, cut = strings.ToValidUTF8(s[:maxPlain], ""), "..."
+	}
+	return strings.Map(func(c rune) rune {
+		if c >= 0x7f && !unicode.IsPrint(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, s) + cut
+}
+
 // answer writes a value as JSON.
 func answer(w http.ResponseWriter, r *http.Request, status int, value any) {
 	var body []byte
@@ -88,7 +109,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		if r.Context().Err() != nil {
 			return // nobody listens
 		}
-		a.Log("request failed", "path", policy.Quote(r.URL.Path), "reason", err.Error())
+		a.Log("request failed", "path", Plain(r.URL.Path), "reason", err.Error())
 		e = &Error{Status: http.StatusInternalServerError, Text: "Internal server error"}
 	}
 	if e.RetryAfter > 0 {

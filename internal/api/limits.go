@@ -9,8 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
-
-	"tlscontrol/internal/policy"
 )
 
 // Bounds of a request.
@@ -91,7 +89,7 @@ func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) 
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http wants it
 		}
-		a.Log("panic in a request", "path", policy.Quote(r.URL.Path), "reason", fmt.Sprint(p), "stack", string(debug.Stack()))
+		a.Log("panic in a request", "path", Plain(r.URL.Path), "reason", fmt.Sprint(p), "stack", string(debug.Stack()))
 		a.fail(w, r, errors.New("panic"))
 	}()
 	if err := serve(); err != nil {
@@ -104,7 +102,7 @@ func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) 
 func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err error) {
 	size := r.ContentLength
 	if size > limit {
-		return nil, tooLarge(limit)
+		return nil, messageTooLarge(a.MaxMessage)
 	}
 	if size < 0 {
 		size = limit
@@ -124,8 +122,14 @@ func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err
 	}, nil
 }
 
-func tooLarge(limit int64) *Error {
+// messageTooLarge names the limit that was set (max_message_size), and not what a
+// form with such a message may have.
+func messageTooLarge(limit int64) *Error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("Message is too large, expected at most %d octets", limit)}
+}
+
+func formTooLarge(limit int64) *Error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("The form is too large, expected at most %d octets", limit)}
 }
 
 // patience sets how long the client may take to send the body, and to take the
@@ -142,7 +146,7 @@ func unreadable(err error, limit int64) error {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return tooLarge(limit)
+		return formTooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &Error{Status: http.StatusRequestTimeout, Text: "The request took too long to arrive"}
 	}

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-message/textproto"
-
-	"tlscontrol/internal/policy"
 )
 
 // draft is a message that is being put together.
@@ -49,6 +47,9 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, c call, make func(*fo
 	defer release()
 	patience(w, messagePatience)
 	f, err := readForm(w, r, limit)
+	if large := (*Error)(nil); errors.As(err, &large) && large.Status == http.StatusRequestEntityTooLarge {
+		return messageTooLarge(a.MaxMessage)
+	}
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a *API) send(r *http.Request, c call, d *draft) (string, error) {
 	}
 	d.size = int64(written.Len() + len(d.body))
 	if d.size > a.MaxMessage {
-		return "", tooLarge(a.MaxMessage)
+		return "", messageTooLarge(a.MaxMessage)
 	}
 	id := strings.TrimSpace(d.header.Get("Message-Id"))
 	if d.options.testMode {
@@ -92,7 +93,7 @@ func (a *API) send(r *http.Request, c call, d *draft) (string, error) {
 	if err != nil {
 		return "", refused(err)
 	}
-	a.Log("message accepted", "key", c.key.ID, "msg_id", queueID, "message_id", policy.Quote(id), "recipients", len(m.Recipients))
+	a.Log("message accepted", "key", c.key.ID, "msg_id", queueID, "message_id", Plain(id), "recipients", len(m.Recipients))
 	a.tell(at, queueID, d, m)
 	return id, nil
 }

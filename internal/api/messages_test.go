@@ -261,7 +261,7 @@ func TestRefusedMessages(t *testing.T) {
 		{with("text", "a\xffb"), 400, "text parameter is not valid UTF-8"},
 		{many, 400, "The message has more than 1000 recipients"},
 		{with("html", strings.Repeat("x", 1<<20)), 413, "Message is too large, expected at most 1048576 octets"},
-		{with("html", strings.Repeat("x", 3<<20)), 413, "Message is too large"},
+		{with("html", strings.Repeat("x", 3<<20)), 413, "Message is too large, expected at most 1048576 octets"},
 	} {
 		w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: tt.form}), tt.status, tt.want)
 	}

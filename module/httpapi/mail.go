@@ -178,7 +178,7 @@ func (m *mail) received(meta *module.MsgMetadata) string {
 // refusal says in words fit for the client why a message was not taken; the rest
 // goes to the log.
 func (m *mail) refusal(meta *module.MsgMetadata, recipient string, err error) error {
-	m.log.Error("message refused", err, "msg_id", meta.ID, "rcpt", policy.Quote(recipient), "key", meta.Conn.AuthUser)
+	m.log.Error("message refused", err, "msg_id", meta.ID, "rcpt", api.Plain(recipient), "key", meta.Conn.AuthUser)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &api.Refusal{Temporary: true, Text: "High load, try again later"}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-message/textproto"
 	"github.com/emersion/go-smtp"
@@ -116,6 +117,26 @@ func TestSubmit(t *testing.T) {
 	m = letter()
 	if _, err := newMail(p).Submit(context.Background(), m); err != nil || p.header.Has(policy.StampField) || p.meta.Conn.Proto != "HTTP" {
 		t.Errorf("asks for nothing: %v, %v", err, p.header.Map())
+	}
+}
+
+// What is foreign in a line of the log is escaped once, and quoted once.
+func TestLogQuotesOnce(t *testing.T) {
+	t.Parallel()
+	var line strings.Builder
+	p := &pipeline{fail: map[string]error{"rcpt b@example.net": errors.New("no")}}
+	m := newMail(p)
+	m.log = &log.Logger{Out: log.FuncOutput(func(_ time.Time, _ bool, text string) { line.WriteString(text) }, func() error { return nil })}
+	if _, err := m.Submit(context.Background(), letter()); err == nil {
+		t.Fatal("accepted")
+	}
+	if !strings.Contains(line.String(), `"rcpt":"b@example.net"`) {
+		t.Errorf("%s", line.String())
+	}
+	line.Reset()
+	m.log.Msg("x", "path", api.Plain("/\x1b[2J\u009b\n\"x"))
+	if !strings.Contains(line.String(), `"path":"/\u001b[2J�\n\"x"`) {
+		t.Errorf("%q", line.String())
 	}
 }
 
