@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -32,10 +33,13 @@ type domainDocument struct {
 	// Ours.
 	RequireTLSSource       string `json:"require_tls_source,omitempty"`
 	SkipVerificationSource string `json:"skip_verification_source,omitempty"`
+	Error                  string `json:"error,omitempty"` // why the settings cannot be told
 }
 
-// unknownCreation is when domains were made: nobody knows, but one client library
-// cannot read a domain without a time, in RFC 1123's form.
+// unknownCreation is when domains were made: nobody knows. The tables of maddy keep
+// a key and a value, and when a relay saw a row first would be another time on each,
+// and after each restart. One client library cannot read a domain without a time,
+// in RFC 1123's form.
 const unknownCreation = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 func document(d Domain) domainDocument {
@@ -45,6 +49,15 @@ func document(d Domain) domainDocument {
 		RequireTLS: d.RequireTLS, SkipVerification: d.SkipVerification,
 		RequireTLSSource: d.RequireTLSSource, SkipVerificationSource: d.SkipVerificationSource,
 	}
+}
+
+// brokenDocument is a domain whose row cannot be read. Its mail waits until somebody
+// has mended the row, which clients know as disabled; the settings are the
+// strictest, for those that look at nothing else.
+func brokenDocument(name string, err *Error) domainDocument {
+	d := document(Domain{Name: name, RequireTLS: true})
+	d.State, d.IsDisabled, d.Error = "disabled", true, err.Text
+	return d
 }
 
 // record is a DNS record that a domain needs. There are none that we would know.
@@ -106,10 +119,15 @@ func (a *API) listDomains(w http.ResponseWriter, r *http.Request, c call) error 
 	list := domainsAnswer{TotalCount: len(names), Items: []domainDocument{}}
 	for _, name := range names[min(skip, len(names)):min(skip+limit, len(names))] {
 		d, err := a.Domains.Get(r.Context(), name)
-		if err != nil {
+		broken := (*Error)(nil)
+		switch {
+		case err == nil:
+			list.Items = append(list.Items, document(d))
+		case errors.As(err, &broken) && broken.Broken:
+			list.Items = append(list.Items, brokenDocument(name, broken))
+		default: // the others will not be told either
 			return err
 		}
-		list.Items = append(list.Items, document(d))
 	}
 	answer(w, r, http.StatusOK, list)
 	return nil

@@ -17,6 +17,7 @@ type Error struct {
 	Status     int
 	Text       string
 	RetryAfter int  // seconds; 0 if there is no point in it
+	Broken     bool // of a domain: what is said about it cannot be read
 	bare       bool // the text alone, not JSON
 }
 

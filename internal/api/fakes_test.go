@@ -36,6 +36,7 @@ type world struct {
 	listed   int            // how often all domains were asked for
 	asked    int            // how often keys were looked up
 	domains  map[string]Change
+	rowErr   map[string]error // of domains
 	sent     []*Message
 	refuse   error
 	accepted []Accepted
@@ -136,6 +137,9 @@ func (d domainsOf) Names(context.Context) ([]string, error) {
 func (d domainsOf) Get(_ context.Context, name string) (Domain, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	if err := d.w.rowErr[name]; err != nil {
+		return Domain{}, err
+	}
 	c := d.w.domains[name]
 	return Domain{
 		Name: name, RequireTLS: c.RequireTLS == policy.Yes, SkipVerification: c.SkipVerification == policy.Yes,

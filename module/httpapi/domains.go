@@ -83,7 +83,7 @@ func (d domains) explain(err error) error {
 		return &api.Error{Status: http.StatusConflict, Text: err.Error()}
 	case errors.As(err, &table) && table.Broken:
 		d.log.Error("row of the domains table cannot be read", err)
-		return &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 60,
+		return &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 60, Broken: true,
 			Text: "The row of domain " + policy.Quote(table.Key) + " in the domains table cannot be read; the server's log says why"}
 	}
 	d.log.Error("domains table failed", err)

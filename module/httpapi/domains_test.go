@@ -80,6 +80,9 @@ func TestDomainSettings(t *testing.T) {
 				continue
 			}
 			var e *api.Error
+			if broken := (*tlspolicy.TableError)(nil); errors.As(tt.err, &broken) && errors.As(err, &e) && e.Broken != broken.Broken {
+				t.Errorf("%v: %+v", tt.err, e)
+			}
 			if !errors.As(err, &e) || e.Status != tt.status || strings.Contains(e.Text, "secret") || (e.Status == 503) != (e.RetryAfter > 0) {
 				t.Errorf("%v: %+v", tt.err, err)
 			}

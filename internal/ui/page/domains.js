@@ -64,6 +64,10 @@ function card(domain) {
   const name = text(domain.name);
   const id = `domain-${++cards}`;
   const it = make('article', { class: 'domain', 'aria-labelledby': id }, make('h2', { id }, name));
+  if (domain.error) { // nobody knows how the switches are
+    it.append(make('p', { class: 'trouble' }, text(domain.error)), make('p', { class: 'quiet' }, 'Its mail waits until the row is mended.'));
+    return it;
+  }
   for (const [field, label, help] of SWITCHES) it.append(toggle(it, domain, name, field, label, help));
   return it;
 }
