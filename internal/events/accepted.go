@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -24,9 +25,27 @@ type Accepted struct {
 	Headers map[string]string
 	Size    int64 // octets of header and body
 	Tags    []string
+	// Variables are what the sender wants to find again in events, a JSON object;
+	// nil if there are none.
+	Variables json.RawMessage
+	// Attachments are the files in the message; so many are told as fit.
+	Attachments []Attachment
 	// Method is how it came: http, smtp.
 	Method string
 }
+
+// Attachment is a file in a message.
+type Attachment struct {
+	FileName    string `json:"filename"`
+	ContentType string `json:"content-type"`
+	Size        int64  `json:"size"`
+}
+
+// Bounds of what a document tells of attachments: how many, and octets of each word.
+const (
+	maxAttachments = 20
+	maxFileName    = 255
+)
 
 // maxQuoted is how much of a header field is quoted, in octets.
 const maxQuoted = 2 << 10
@@ -44,6 +63,7 @@ type acceptedDocument struct {
 	Envelope        envelope        `json:"envelope"`
 	Message         acceptedMessage `json:"message"`
 	Tags            []string        `json:"tags,omitempty"`
+	UserVariables   json.RawMessage `json:"user-variables,omitempty"`
 }
 
 type envelope struct {
@@ -53,8 +73,9 @@ type envelope struct {
 }
 
 type acceptedMessage struct {
-	Headers map[string]string `json:"headers,omitempty"`
-	Size    int64             `json:"size,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Attachments []Attachment      `json:"attachments,omitempty"`
+	Size        int64             `json:"size,omitempty"`
 }
 
 // Event makes the event. It fails if the document would be too large.
@@ -62,6 +83,10 @@ func (a Accepted) Event() (Event, error) {
 	headers := maps.Clone(a.Headers)
 	for name, value := range headers {
 		headers[name] = fold1(value, maxQuoted)
+	}
+	files := slices.Clone(a.Attachments[:min(len(a.Attachments), maxAttachments)])
+	for i := range files {
+		files[i].FileName, files[i].ContentType = fold1(files[i].FileName, maxFileName), fold1(files[i].ContentType, maxFileName)
 	}
 	document, err := json.Marshal(acceptedDocument{
 		Event:           EventAccepted,
@@ -73,8 +98,9 @@ func (a Accepted) Event() (Event, error) {
 		Recipient:       a.Recipient,
 		RecipientDomain: domainOf(a.Recipient),
 		Envelope:        envelope{Sender: a.Sender, Targets: a.Recipient, Transport: "smtp"},
-		Message:         acceptedMessage{Headers: headers, Size: a.Size},
+		Message:         acceptedMessage{Headers: headers, Attachments: files, Size: a.Size},
 		Tags:            a.Tags,
+		UserVariables:   a.Variables,
 	})
 	if err != nil {
 		return Event{}, err

@@ -12,7 +12,8 @@ type builder struct {
 	*database
 	sql    strings.Builder
 	args   []any
-	values int // of conditions
+	values int    // of conditions
+	tagsOf string // the expression for the column of tags
 }
 
 func (b *builder) text(constant string) { b.sql.WriteString(constant) }
@@ -32,6 +33,16 @@ func (b *builder) count(n int) error {
 		return fmt.Errorf("%w: more than %d values", ErrFilter, maxValues)
 	}
 	return nil
+}
+
+// order adds order and number of the events.
+func (b *builder) order(ascending bool, limit int) {
+	if ascending {
+		b.text(" ORDER BY ts, id LIMIT ")
+	} else {
+		b.text(" ORDER BY ts DESC, id DESC LIMIT ")
+	}
+	b.arg(int64(limit))
 }
 
 func (b *builder) filter(f Filter, depth int) error {
@@ -66,18 +77,20 @@ func (b *builder) list(all []Filter, between, none string, depth int) error {
 	return nil
 }
 
-func (b *builder) tags(col field, values []string) error {
+// tags looks for tags between their marks, or for attachments between theirs.
+func (b *builder) tags(mark string, values []string) error {
 	b.text("(")
 	for i, v := range values {
 		if i > 0 {
 			b.text(" OR ")
 		}
+		b.text(b.indexOf + "(" + b.tagsOf + ", ")
 		if v == "" {
-			b.text(col.column + " = ''")
+			b.arg(mark)
+			b.text(") = 0")
 			continue
 		}
-		b.text(b.indexOf + "(" + col.column + ", ")
-		b.arg(tagMark + foldTag(v) + tagMark)
+		b.arg(mark + foldTag(v) + mark)
 		b.text(") > 0")
 	}
 	b.text(")")

@@ -75,7 +75,8 @@ type parsed struct {
 			Subject   string `json:"subject"`
 			ListID    string `json:"list-id"`
 		} `json:"headers"`
-		Size int64 `json:"size"`
+		Size        int64        `json:"size"`
+		Attachments []Attachment `json:"attachments"`
 	} `json:"message"`
 	DeliveryStatus struct {
 		TLS      *bool  `json:"tls"`
@@ -139,7 +140,7 @@ func parseColumns(document []byte) (columns, error) {
 		mxHost:          fold(p.DeliveryStatus.MXHost, maxDomain),
 		size:            p.Message.Size,
 		subject:         fold(p.Message.Headers.Subject, maxText),
-		tags:            joinTags(p.Tags),
+		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments),
 		list:            fold(p.MailingList.Address, maxText),
 	}
 	if c.recipientDomain == "" {
@@ -216,9 +217,29 @@ func joinTags(tags []string) string {
 	return s
 }
 
-func foldTag(tag string) string {
-	return strings.ReplaceAll(fold(tag, maxDomain), tagMark, "\ufffd")
+// fileMark stands before and after the name of each attachment. They are in the
+// column of tags, behind them: both are what a sender's form says, and both are
+// asked for of deliveries, too.
+const fileMark = "\x1e"
+
+func joinFiles(files []Attachment) string {
+	if len(files) == 0 {
+		return ""
+	}
+	s := fileMark
+	for _, f := range files {
+		if s += foldTag(f.FileName) + fileMark; len(s) > maxText {
+			break
+		}
+	}
+	return s
 }
+
+func foldTag(tag string) string {
+	return unmarked.Replace(fold(tag, maxDomain))
+}
+
+var unmarked = strings.NewReplacer(tagMark, "\ufffd", fileMark, "\ufffd")
 
 // visible reports whether an id has nothing but visible US-ASCII in it.
 func visible(id string) bool {

@@ -26,6 +26,7 @@ const (
 	FieldSubject         Field = "subject"
 	FieldList            Field = "list"
 	FieldTags            Field = "tags"
+	FieldAttachment      Field = "attachment"
 	FieldSize            Field = "size"
 	FieldTLS             Field = "tls"
 	FieldVerified        Field = "certificate-verified"
@@ -39,6 +40,7 @@ const (
 	idKind        // letter case counts
 	domainKind
 	tagsKind
+	filesKind
 	numberKind
 	flagKind
 )
@@ -66,6 +68,7 @@ var fields = map[Field]field{
 	FieldSubject:         {"subject", textKind, maxText},
 	FieldList:            {"list", textKind, maxText},
 	FieldTags:            {"tags", tagsKind, maxText},
+	FieldAttachment:      {"tags", filesKind, maxText},
 	FieldSize:            {"size", numberKind, 0},
 	FieldTLS:             {"tls", flagKind, 0},
 	FieldVerified:        {"verified", flagKind, 0},
@@ -92,7 +95,8 @@ type Or []Filter
 type Not struct{ Filter Filter }
 
 // Is is true when the field is one of the values, whatever their letter case;
-// tags when one of them is. The values of tls and certificate-verified are true
+// tags and names of attachments, which are those of the message also where an event
+// does not repeat them, when one of them is. The values of tls and certificate-verified are true
 // and false, those of size are numbers. The empty value means that the document
 // does not have the field.
 type Is struct {
@@ -153,7 +157,9 @@ func (f Is) build(b *builder, _ int) error {
 		b.text("1=0")
 		return nil
 	case col.kind == tagsKind:
-		return b.tags(col, f.Values)
+		return b.tags(tagMark, f.Values)
+	case col.kind == filesKind:
+		return b.tags(fileMark, f.Values)
 	}
 	b.text(col.column + " IN (")
 	for i, v := range f.Values {

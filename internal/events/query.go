@@ -61,19 +61,14 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 	if q.Limit < 1 || q.Limit > MaxLimit {
 		q.Limit = MaxLimit
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
 	// A page that ends at a place is read from there, against its order.
 	backwards := q.Before != nil && q.After == nil
-	b := s.ask("SELECT ts, id, document FROM events WHERE ")
-	if err := q.where(b, q.Ascending); err != nil {
-		return Page{}, err
+	rows, cut, err := s.find(ctx, q, q.Ascending != backwards)
+	if err == nil {
+		err = s.tellSaid(ctx, rows)
 	}
-	if q.Ascending != backwards {
-		b.text(" ORDER BY ts, id LIMIT ")
-	} else {
-		b.text(" ORDER BY ts DESC, id DESC LIMIT ")
-	}
-	b.arg(int64(q.Limit))
-	rows, cut, err := s.rows(ctx, b)
 	if err != nil {
 		return Page{}, err
 	}
@@ -92,6 +87,26 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 		p.Items = append(p.Items, rows[i].document)
 	}
 	return p, nil
+}
+
+// columnsRead are what is read of events.
+const columnsRead = "SELECT ts, id, event, message_id, sender_domain, document FROM events"
+
+// read reads the events that a question is for, as many as its limit says; few is
+// for joinSaid.
+func (s *Store) read(ctx context.Context, q *Query, ascending, few bool) ([]row, bool, error) {
+	b := s.ask(columnsRead)
+	if asksSaid(q.Filter) {
+		if err := b.joinSaid(q, few); err != nil {
+			return nil, false, err
+		}
+	}
+	b.text(" WHERE ")
+	if err := q.where(b, q.Ascending); err != nil {
+		return nil, false, err
+	}
+	b.order(ascending, q.Limit)
+	return s.rows(ctx, b)
 }
 
 // where adds the conditions of the question.
@@ -149,7 +164,9 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 	if id == "" {
 		return nil, nil
 	}
-	b := s.ask("SELECT ts, id, document FROM events WHERE ")
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
+	b := s.ask(columnsRead + " WHERE ")
 	if err := b.scope(domains); err != nil {
 		return nil, err
 	}
@@ -161,6 +178,9 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 	b.text(") ORDER BY ts + 0, id LIMIT ")
 	b.arg(int64(maxStory))
 	rows, _, err := s.rows(ctx, b)
+	if err == nil {
+		err = s.tellSaid(ctx, rows)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -174,12 +194,14 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 // row is what is read of an event.
 type row struct {
 	at       Cursor
+	event    string
+	message  messageOf
 	document []byte
 }
 
 // ask begins a statement.
 func (s *Store) ask(sql string) *builder {
-	b := &builder{database: s.db}
+	b := &builder{database: s.db, tagsOf: "tags"}
 	b.text(sql)
 	return b
 }
@@ -192,7 +214,7 @@ func (s *Store) rows(ctx context.Context, b *builder) (all []row, cut bool, err 
 	size := 0
 	err = s.each(ctx, b, func(scan func(...any) error) error {
 		var r row
-		if err := scan(&r.at.Micros, &r.at.ID, &r.document); err != nil {
+		if err := scan(&r.at.Micros, &r.at.ID, &r.event, &r.message.id, &r.message.domain, &r.document); err != nil {
 			return err
 		}
 		all = append(all, r)

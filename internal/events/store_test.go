@@ -79,7 +79,7 @@ func TestAccepted(t *testing.T) {
 			t.Errorf("another domain sees %s, %v", story, err)
 		}
 		p, err := w.Query(context.Background(), Query{Filter: Is{FieldTags, []string{"Two Words"}}})
-		if err != nil || len(p.Items) != 1 {
+		if err != nil || len(p.Items) != 2 {
 			t.Errorf("by tag: %s, %v", p.Items, err)
 		}
 	})
