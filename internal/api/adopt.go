@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/mail"
 	"strings"
+	"time"
 
+	"github.com/emersion/go-message"
 	"github.com/emersion/go-message/textproto"
 
 	"tlscontrol/internal/policy"
@@ -19,14 +21,14 @@ const (
 )
 
 // adopt takes a message that comes ready made, for the recipients that "to"
-// names. Its From must be of the domain.
+// names. Its From must be of the domain. Options may be in its header, too.
 func (a *API) adopt(f *form, domain string) (*draft, error) {
 	if err := checkNames(f, []string{"to"}, "message"); err != nil {
 		return nil, err
 	}
 	d := &draft{}
 	var err error
-	if d.options, err = readOptions(f); err != nil {
+	if d.options, err = readOptions(f, time.Now()); err != nil {
 		return nil, err
 	}
 	if len(f.values["to"]) == 0 {
@@ -49,7 +51,17 @@ func (a *API) adopt(f *form, domain string) (*draft, error) {
 	if err := d.split(f.files[0].data); err != nil {
 		return nil, err
 	}
-	return d, a.examine(d, domain)
+	h := message.Header{Header: d.header}
+	if err := a.addFields(&h, f); err != nil {
+		return nil, err
+	}
+	d.header = h.Header
+	if err := a.examine(d, domain); err != nil {
+		return nil, err
+	}
+	d.files = filesIn(d.header, d.body)
+	d.variables, err = variablesIn(d.header)
+	return d, err
 }
 
 // split makes header and body of a message.
@@ -119,6 +131,9 @@ func (a *API) examine(d *draft, domain string) error {
 		return bad("message parameter: more than %d Received fields, which looks like a loop", maxReceived)
 	}
 	if err := a.takeOverride(d); err != nil {
+		return err
+	}
+	if err := d.options.readHeader(&d.header, time.Now()); err != nil {
 		return err
 	}
 	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path", policy.StampField} {

@@ -102,6 +102,9 @@ type Accepted struct {
 	Headers   map[string]string // message-id without brackets, from, to, subject
 	Size      int64
 	Tags      []string
+	// Variables are what v: parameters said, a JSON object; nil if there are none.
+	Variables   json.RawMessage
+	Attachments []events.Attachment
 }
 
 // Events keeps what happened to messages.

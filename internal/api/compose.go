@@ -2,22 +2,25 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"mime"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-message"
 )
 
 // known are the fields of a message besides those with a prefix.
-var known = []string{"from", "to", "cc", "bcc", "subject", "text", "html", "amp-html"}
+var known = []string{"from", "to", "cc", "bcc", "subject", "text", "html", "amp-html", "recipient-variables"}
 
 // checkNames refuses what nobody would act on.
 func checkNames(f *form, known []string, files ...string) error {
 	for _, name := range f.names {
 		switch {
 		case contains(known, name) || strings.HasPrefix(name, "o:"): // options are looked at by name
-		case len(known) > 1 && (strings.HasPrefix(name, "h:") || strings.HasPrefix(name, "v:")):
+		case strings.HasPrefix(name, "h:") || strings.HasPrefix(name, "v:"):
 		default:
 			return unsupported(name)
 		}
@@ -37,11 +40,14 @@ func (a *API) compose(f *form, domain string) (*draft, error) {
 	}
 	d := &draft{}
 	var err error
-	if d.options, err = readOptions(f); err != nil {
+	if d.options, err = readOptions(f, time.Now()); err != nil {
 		return nil, err
 	}
 	var h message.Header
 	if err := d.address(&h, f, domain); err != nil {
+		return nil, err
+	}
+	if err := d.nothingToFillIn(f); err != nil {
 		return nil, err
 	}
 	subject, ok, err := f.one("subject")
@@ -58,12 +64,38 @@ func (a *API) compose(f *form, domain string) (*draft, error) {
 	if err := a.addFields(&h, f); err != nil {
 		return nil, err
 	}
-	root, err := content(f, asciiDomain(domain))
+	root, err := content(f)
 	if err != nil {
 		return nil, err
 	}
 	complete(&h.Header, domain)
-	return d, d.write(h, root)
+	if err := d.write(h, root); err != nil {
+		return nil, err
+	}
+	d.files = filesOf(f)
+	d.variables, err = variablesIn(d.header)
+	return d, err
+}
+
+// nothingToFillIn refuses variables of recipients, except where they ask for nothing:
+// clients may send them along without any. With them every recipient would get a
+// copy without the others in it.
+func (d *draft) nothingToFillIn(f *form) error {
+	const name = "recipient-variables"
+	value, ok, err := f.one(name)
+	if err != nil || !ok {
+		return err
+	}
+	var variables map[string]map[string]any
+	if json.Unmarshal([]byte(value), &variables) != nil || len(d.recipients) > 1 {
+		return unsupported(name)
+	}
+	for _, some := range variables {
+		if len(some) > 0 {
+			return unsupported(name)
+		}
+	}
+	return nil
 }
 
 // address reads who sends and who gets the message.
@@ -130,23 +162,31 @@ func multi(kind string, parts []part) part {
 	return p
 }
 
+// body is a text of a message.
+type body struct{ name, kind string }
+
+var bodies = [...]body{{"text", "text/plain"}, {"amp-html", "text/x-amp-html"}, {"html", "text/html"}}
+
 // content makes the tree:
 //
 //	mixed(alternative(text, amp, related(html, inline...)), attachment...)
 //
 // without the multiparts that would have one part (RFC 2046, section 5.1, and
 // RFC 2387). The last alternative is the richest.
-func content(f *form, domain string) (part, error) {
+func content(f *form) (part, error) {
+	// Clients send all of the texts, empty where there is none. An empty one that
+	// stands beside another would be what people see.
+	empty := !slices.ContainsFunc(bodies[:], func(t body) bool {
+		return slices.ContainsFunc(f.values[t.name], func(v string) bool { return v != "" })
+	})
 	var alternatives []part
 	html := -1
-	for _, t := range []struct{ name, kind string }{
-		{"text", "text/plain"}, {"amp-html", "text/x-amp-html"}, {"html", "text/html"},
-	} {
+	for _, t := range bodies {
 		text, ok, err := f.one(t.name)
 		if err != nil {
 			return part{}, err
 		}
-		if !ok {
+		if !ok || text == "" && (!empty || len(alternatives) > 0) {
 			continue
 		}
 		if t.name == "html" {
@@ -183,13 +223,19 @@ func content(f *form, domain string) (part, error) {
 // maxFileName bounds the name of an attachment.
 const maxFileName = 255
 
+// shortName is the name without a path.
+func (f *file) shortName() string {
+	name := path.Base(strings.ReplaceAll(f.name, `\`, "/"))
+	if f.name == "" || name == "/" || name == "." || name == ".." {
+		return f.field
+	}
+	return name
+}
+
 // filePart is an attachment, or with a Content-ID what HTML refers to as
 // cid:name.
 func filePart(f *file) (part, error) {
-	name := path.Base(strings.ReplaceAll(f.name, `\`, "/"))
-	if f.name == "" || name == "/" || name == "." || name == ".." {
-		name = f.field
-	}
+	name := f.shortName()
 	if len(name) > maxFileName || strings.ContainsFunc(name, control) || name != strings.ToValidUTF8(name, "") {
 		return part{}, bad("%s parameter: the file name %s is not allowed", f.field, shown(name))
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,19 +74,20 @@ func Plain(s string) string {
 
 // answer writes a value as JSON.
 func answer(w http.ResponseWriter, r *http.Request, status int, value any) {
-	var body []byte
-	var err error
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false) // scripts look for the brackets of message IDs
 	if pretty(r) {
-		body, err = json.MarshalIndent(value, "", "  ")
-	} else {
-		body, err = json.Marshal(value)
+		e.SetIndent("", "  ")
 	}
-	if err != nil { // a document of the store that is no JSON
-		status, body = http.StatusInternalServerError, []byte(`{"message":"Internal server error"}`)
+	if err := e.Encode(value); err != nil { // a document of the store that is no JSON
+		status = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString(`{"message":"Internal server error"}` + "\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client is gone
+	_, _ = w.Write(body.Bytes()) // the client is gone
 }
 
 // pretty reports whether the client wants JSON that people can read.

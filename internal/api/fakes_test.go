@@ -293,8 +293,11 @@ func (w *world) want(got reply, status int, text string) {
 
 // jsonText is text as it is inside of a JSON string.
 func jsonText(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b[1 : len(b)-1])
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string can be encoded
+	return strings.Trim(strings.TrimSpace(b.String()), `"`)
 }
 
 // decode reads the body as JSON.

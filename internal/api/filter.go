@@ -10,7 +10,7 @@ import (
 
 // Filter is a condition on events: And, Or, Not, Is, Contains or Compare. The
 // fields are those of the document: event, severity, reason, sender, recipient,
-// message-id, mx-host, subject, list, tags, size, tls, certificate-verified.
+// message-id, mx-host, subject, list, tags, attachment, size, tls, certificate-verified.
 type Filter interface{ filter() }
 
 // And is true when all of its conditions are.
@@ -74,6 +74,7 @@ var filters = map[string]struct {
 	"subject":    {"subject", anywhere},
 	"message-id": {"message-id", asID},
 	"tags":       {"tags", exactly},
+	"attachment": {"attachment", exactly},
 	"list":       {"list", anywhere},
 	"size":       {"size", asNumber},
 

@@ -40,6 +40,9 @@ var texts = []string{"text", "html", "amp-html", "message"}
 // addressFields are the fields that may hold many addresses.
 var addressFields = []string{"to", "cc", "bcc"}
 
+// repeated are the fields that may repeat.
+var repeated = []string{"to", "cc", "bcc", "attachment", "inline", "o:tag"}
+
 // fileFields are the fields that hold files.
 var fileFields = []string{"attachment", "inline", "message"}
 
@@ -98,11 +101,24 @@ func (f *form) readEncoded(body io.Reader) error {
 		if value, err = url.QueryUnescape(value); err != nil {
 			return bad("The form is malformed: expected %%XX after a percent sign")
 		}
-		if err := f.add(name, value); err != nil {
+		if err := f.add(plainName(name), value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plainName is the name of a field without what some languages write behind those
+// that may repeat: to[], to[0], to[1].
+func plainName(name string) string {
+	if plain, ok := strings.CutSuffix(name, "[]"); ok {
+		return plain
+	}
+	plain, index, ok := strings.Cut(strings.TrimSuffix(name, "]"), "[")
+	if ok && strings.HasSuffix(name, "]") && slices.Contains(repeated, plain) && index != "" && strings.Trim(index, "0123456789") == "" {
+		return plain
+	}
+	return name
 }
 
 func (f *form) readMultipart(body *multipart.Reader) error {
@@ -126,7 +142,7 @@ func (f *form) readMultipart(body *multipart.Reader) error {
 		if err != nil {
 			return err
 		}
-		name := part.FormName()
+		name := plainName(part.FormName())
 		if slices.Contains(fileFields, name) {
 			f.files = append(f.files, file{name, part.FileName(), part.Header.Get("Content-Type"), data})
 			continue

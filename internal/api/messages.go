@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"github.com/emersion/go-message/textproto"
+
+	"tlscontrol/internal/events"
+	"tlscontrol/internal/policy"
 )
 
 // draft is a message that is being put together.
@@ -20,6 +24,8 @@ type draft struct {
 	from       address
 	recipients []address
 	options    options
+	files      []events.Attachment
+	variables  json.RawMessage // an object; nil if there are none
 	size       int64
 }
 
@@ -76,7 +82,7 @@ func (a *API) send(r *http.Request, c call, d *draft) (string, error) {
 		return "", messageTooLarge(a.MaxMessage)
 	}
 	id := strings.TrimSpace(d.header.Get("Message-Id"))
-	if d.options.testMode {
+	if d.options.test == policy.Yes {
 		a.Log("test message not sent", "key", c.key.ID, "domain", c.domain)
 		return id, nil
 	}
@@ -126,7 +132,7 @@ func (a *API) tell(at time.Time, queueID string, d *draft, m *Message) {
 	for _, to := range m.Recipients {
 		a.Events.Accepted(Accepted{
 			Time: at, QueueID: queueID, Sender: m.Sender, Recipient: to,
-			Headers: headers, Size: d.size, Tags: d.options.tags,
+			Headers: headers, Size: d.size, Tags: d.options.tags, Variables: d.variables, Attachments: d.files,
 		})
 	}
 }

@@ -247,14 +247,24 @@ func TestRefusedMessages(t *testing.T) {
 		{with("v:a", strings.Repeat("x ", 3000)), 400, "v: parameters are too long for a header field"},
 		{with("o:require-tls", "1"), 400, `o:require-tls parameter: unexpected "1", expected yes, no, true or false`},
 		{letter("o:require-tls", "yes", "o:require-tls", "yes"), 400, "o:require-tls parameter is there more than once"},
-		{with("o:deliverytime", "Thu, 13 Oct 2011 18:02:00 +0000"), 400, "o:deliverytime parameter is not supported"},
+		{with("o:deliverytime", "Thu, 13 Oct 2211 18:02:00 +0000"), 400, "o:deliverytime parameter is not supported: messages are sent at once"},
+		{with("o:deliverytime", "tomorrow"), 400, "o:deliverytime parameter is not supported: messages are sent at once"},
+		{with("o:native-send", "yes"), 400, "o:native-send parameter: yes is not supported, expected no"},
+		{with("o:tracking-pixel-location-top", "htmlonly"), 400, "o:tracking-pixel-location-top parameter: htmlonly is not supported, expected no"},
+		{with("o:dkim", "yes"), 400, "o:dkim parameter is not supported: the server's configuration says which messages are signed"},
+		{with("o:sending-ip", "192.0.2.1"), 400, "o:sending-ip parameter is not supported"},
+		{with("template", "x"), 400, "template parameter is not supported"},
+		{with("t:text", "no"), 400, "t:text parameter is not supported"},
+		{letter("recipient-variables", "{}", "cc", "c@example.net"), 400, "recipient-variables parameter is not supported"},
+		{with("recipient-variables", "[]"), 400, "recipient-variables parameter is not supported"},
+		{with("to[x]", "c@example.net"), 400, "to[x] parameter is not supported"},
 		{with("o:dkim", "yes"), 400, "o:dkim parameter is not supported"},
 		{with("o:tracking", "yes"), 400, "o:tracking parameter: yes is not supported, expected no"},
 		{with("o:tracking-clicks", "htmlonly"), 400, "o:tracking-clicks parameter: htmlonly is not supported, expected no"},
 		{with("o:tag", ""), 400, `o:tag parameter: unexpected "", expected 1 to 128 octets`},
 		{with("template", "x"), 400, "template parameter is not supported"},
 		{with("t:version", "x"), 400, "t:version parameter is not supported"},
-		{with("recipient-variables", "{}"), 400, "recipient-variables parameter is not supported"},
+		{with("recipient-variables", `{"bob@example.net":{"id":1}}`), 400, "recipient-variables parameter is not supported"},
 		{with("message", "x"), 400, "message parameter is not supported"},
 		{with("To", "x"), 400, "To parameter is not supported"},
 		{with("text", "a\x00b"), 400, "text parameter has a NUL character in it"},
@@ -391,7 +401,8 @@ func TestReadyMade(t *testing.T) {
 		w.want(w.ready(text, "o:require-tls", "yes"), 400, want)
 	}
 	w.want(w.ready(from+"\r\nx", "subject", "x"), 400, "subject parameter is not supported")
-	w.want(w.ready(from+"\r\nx", "h:X-A", "x"), 400, "h:X-A parameter is not supported")
+	w.want(w.ready(from+"X-A: y\r\n\r\nx", "h:X-A", "x"), 400, "h:X-A parameter is there more than once")
+	w.want(w.ready(from+"\r\nx", "h:From", "x"), 400, "h:From parameter is not allowed")
 	w.want(w.ready(from+"\r\nx", "message", from), 400, "message parameter is there more than once")
 	w.want(w.do(request{method: "POST", path: messagesPath + ".mime", key: domainKey, form: url.Values{"to": {"b@example.net"}}}), 400, "message parameter is missing")
 	w.want(w.do(request{method: "POST", path: messagesPath + ".mime", key: domainKey, form: url.Values{"message": {from + "\r\n"}}}), 400, "to parameter is missing")

@@ -38,6 +38,8 @@ function tell(id, docs) {
       ['Queue ID', docs.map((d) => d['queue-id']).find(Boolean) ?? id],
       ['Size', docs.map((d) => object(d.message).size).find(Boolean), 'octets'],
       ['Tags', docs.map((d) => list(d.tags).map(text).join(', ')).find(Boolean)],
+      ['Variables', docs.map((d) => Object.entries(object(d['user-variables'])).map(([k, v]) => `${k} = ${typeof v === 'string' ? v : JSON.stringify(v)}`).join(', ')).find(Boolean)],
+      ['Files', docs.map((d) => list(object(d.message).attachments).map((f) => text(object(f).filename)).join(', ')).find(Boolean)],
     ], 'summary'),
     ...[...recipients].map(([recipient, events]) => make('section', { class: 'recipient' },
       make('h2', null, make('span', null, recipient || 'no recipient'), ' ', badge(...what(events.at(-1)))),
