@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -356,11 +357,11 @@ func boolean(store *bool) func(*config.Map, config.Node) error {
 }
 
 // config is what the API is made of.
-func (s *settings) config(logger *log.Logger) api.Config {
+func (s *settings) config(logger *log.Logger, ending context.Context) api.Config {
 	keys := newKeys(s.keys)
 	c := api.Config{
 		Keys:           keys,
-		Mail:           &mail{target: s.deliverTo, policy: s.policy, hostname: s.hostname, log: logger},
+		Mail:           &mail{target: s.deliverTo, policy: s.policy, hostname: s.hostname, log: logger, ending: ending},
 		Domains:        domains{s.policy.Domains(), logger},
 		SendingDomains: s.sending,
 		PublicURL:      s.publicURL,

@@ -35,6 +35,7 @@ type mail struct {
 	policy   source
 	hostname string
 	log      *log.Logger
+	ending   context.Context // done when nothing may be taken any more
 }
 
 var _ api.Mail = (*mail)(nil)
@@ -43,10 +44,12 @@ var _ api.Mail = (*mail)(nil)
 func (m *mail) OverrideFields() policy.Fields { return m.policy.Fields() }
 
 // Submit does what an SMTP endpoint does between MAIL and the reply to the data. A
-// client that leaves meanwhile changes nothing: a message is taken or not.
+// client that leaves meanwhile changes nothing: a message is taken or not. At the
+// end of the process it is not, unless it was already.
 func (m *mail) Submit(ctx context.Context, message *api.Message) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxSubmission)
 	defer cancel()
+	defer context.AfterFunc(m.ending, cancel)()
 	meta, err := m.metadata(message)
 	if err != nil {
 		return "", err
@@ -125,12 +128,17 @@ func (m *mail) deliver(ctx context.Context, delivery module.Delivery, meta *modu
 		if filled {
 			return
 		}
-		if err := delivery.Abort(ctx); err != nil {
+		if err := delivery.Abort(context.WithoutCancel(ctx)); err != nil {
 			m.log.Error("delivery abort failed", err, "msg_id", meta.ID)
 		}
 	}()
 	if recipient, err := fill(); err != nil {
 		return m.refusal(meta, recipient, err)
+	}
+	// The queue has the message on disk now, and would send it after a restart.
+	// Nobody will hear of it: out it goes again.
+	if err := ctx.Err(); err != nil {
+		return m.refusal(meta, "", err)
 	}
 	filled = true // an error of Commit is not followed by Abort
 	if err := delivery.Commit(ctx); err != nil {
@@ -181,6 +189,9 @@ func (m *mail) refusal(meta *module.MsgMetadata, recipient string, err error) er
 	m.log.Error("message refused", err, "msg_id", meta.ID, "rcpt", api.Plain(recipient), "key", meta.Conn.AuthUser)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &api.Refusal{Temporary: true, Text: "High load, try again later"}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &api.Refusal{Temporary: true, Text: "The server is shutting down, try again later"}
 	}
 	fields := exterrors.Fields(err)
 	text, ok := fields["smtp_msg"].(string)

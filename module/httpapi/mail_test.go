@@ -27,6 +27,7 @@ type pipeline struct {
 	did    []string
 	fail   map[string]error
 	panics string
+	hangs  chan bool // in the body, until it is over
 	meta   *module.MsgMetadata
 	header textproto.Header
 }
@@ -48,8 +49,12 @@ func (p *pipeline) AddRcpt(_ context.Context, to string, _ smtp.RcptOptions) err
 	return p.step("rcpt " + to)
 }
 
-func (p *pipeline) Body(_ context.Context, h textproto.Header, _ buffer.Buffer) error {
+func (p *pipeline) Body(ctx context.Context, h textproto.Header, _ buffer.Buffer) error {
 	p.header = h
+	if p.hangs != nil {
+		p.hangs <- true
+		<-ctx.Done()
+	}
 	return p.step("body")
 }
 
@@ -76,7 +81,7 @@ func (overrides) Fields() policy.Fields              { return policy.DefaultFiel
 func (o overrides) OverrideKey() (policy.Key, error) { return policy.Key{1}, o.err }
 
 func newMail(p *pipeline) *mail {
-	return &mail{target: p, policy: overrides{}, hostname: "relay.example.com", log: &log.Logger{Out: log.NopOutput{}}}
+	return &mail{target: p, policy: overrides{}, hostname: "relay.example.com", log: &log.Logger{Out: log.NopOutput{}}, ending: context.Background()}
 }
 
 func letter() *api.Message {

@@ -9,9 +9,11 @@
 package httpapi
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/log"
@@ -30,6 +32,9 @@ func init() {
 type Endpoint struct {
 	addresses []string
 	log       log.Logger
+	farewell  time.Duration // that requests have at the end, and those that are told so
+	ending    context.Context
+	end       context.CancelFunc
 
 	server    *http.Server
 	listeners []net.Listener
@@ -39,7 +44,9 @@ type Endpoint struct {
 // New makes an endpoint; it is the constructor that maddy's module registry
 // wants.
 func New(_ string, addresses []string) (module.Module, error) {
-	return &Endpoint{addresses: addresses, log: log.Logger{Name: modName}}, nil
+	e := &Endpoint{addresses: addresses, log: log.Logger{Name: modName}, farewell: farewell}
+	e.ending, e.end = context.WithCancel(context.Background())
+	return e, nil
 }
 
 // Init reads the configuration block and begins to serve.
@@ -49,7 +56,7 @@ func (e *Endpoint) Init(cfg *config.Map) error {
 		return err
 	}
 	e.log.Debug = s.debug
-	handler, err := api.New(s.config(&e.log))
+	handler, err := api.New(s.config(&e.log, e.ending))
 	if err != nil {
 		return config.NodeErr(cfg.Block, "%s: %v", modName, err)
 	}

@@ -17,7 +17,8 @@ import (
 	"tlscontrol/internal/api"
 )
 
-// farewell is how long requests have that are being served at the end.
+// farewell is how long requests have that are being served at the end, and then once
+// more, when they have been told.
 const farewell = 10 * time.Second
 
 // listen opens all addresses, and serves them if that worked.
@@ -105,19 +106,29 @@ func strict(cert *tls.Config) *tls.Config {
 	}
 }
 
-// Close lets requests end that are being served, and stops listening.
+// Close lets requests end that are being served, and stops listening. Messages that
+// are still being looked at after that are refused, so that the client hears that it
+// was not taken; one that does not end then either (a check that hangs) is not in
+// the queue, or is there and was not answered.
 func (e *Endpoint) Close() error {
 	if e.server == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
-	defer cancel()
-	err := e.server.Shutdown(ctx)
+	err := e.shutdown()
+	e.end()
 	if err != nil {
-		err = errors.Join(err, e.server.Close())
+		if err = e.shutdown(); err != nil {
+			err = errors.Join(err, e.server.Close())
+		}
 	}
 	e.serving.Wait()
 	return err
+}
+
+func (e *Endpoint) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), e.farewell)
+	defer cancel()
+	return e.server.Shutdown(ctx)
 }
 
 // serverLog takes what net/http says about connections, which is for debugging:

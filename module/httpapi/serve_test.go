@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,12 +15,18 @@ import (
 
 	"github.com/foxcpp/maddy/framework/config"
 	"github.com/foxcpp/maddy/framework/log"
+
+	"tlscontrol/internal/api"
 )
 
 // hang ends waits that would last.
 const hang = 30 * time.Second
 
-func newEndpoint() *Endpoint { return &Endpoint{log: log.Logger{Out: log.NopOutput{}}} }
+func newEndpoint() *Endpoint {
+	e := &Endpoint{log: log.Logger{Out: log.NopOutput{}}, farewell: hang}
+	e.ending, e.end = context.WithCancel(context.Background())
+	return e
+}
 
 // socket returns the path of one; those of t.TempDir may be too long.
 func socket(t *testing.T) string {
@@ -87,6 +95,79 @@ func TestCloseWaits(t *testing.T) {
 	if err := newEndpoint().Close(); err != nil {
 		t.Errorf("one that never served: %v", err)
 	}
+}
+
+// A message that the pipeline does not finish is refused at the end, and out of the
+// queue: the client hears of it.
+func TestCloseEndsSubmissions(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	e := newEndpoint()
+	p := &pipeline{hangs: make(chan bool)}
+	m := newMail(p)
+	m.ending = e.ending
+	err := e.listen(&settings{requests: 10, listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := m.Submit(r.Context(), letter())
+		var no *api.Refusal
+		if !errors.As(err, &no) || !no.Temporary {
+			t.Errorf("got %v", err)
+		}
+		io.WriteString(w, fmt.Sprint(err))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan bool)
+	go func() {
+		defer close(answered)
+		res, err := client(path).Get("http://api/")
+		if err != nil {
+			return // Close had no time for the answer
+		}
+		defer res.Body.Close()
+		if text, err := io.ReadAll(res.Body); err == nil && string(text) != "The server is shutting down, try again later" {
+			t.Errorf("answered %s", text)
+		}
+	}()
+	<-p.hangs  // in the body
+	go e.end() // the time for requests to end is over
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	<-answered
+	if got := strings.Join(p.did, ", "); got != "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort" {
+		t.Error(got)
+	}
+}
+
+// One that hangs for ever does not keep the process from ending.
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	inside, leave := make(chan bool), make(chan bool)
+	e := newEndpoint()
+	e.farewell = time.Millisecond
+	err := e.listen(&settings{requests: 10, listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		inside <- true
+		<-leave
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(leave)
+	answered := make(chan bool)
+	go func() {
+		defer close(answered)
+		if res, err := client(path).Get("http://api/"); err == nil {
+			res.Body.Close()
+			t.Errorf("answered %d", res.StatusCode)
+		}
+	}()
+	<-inside
+	if err := e.Close(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	<-answered
 }
 
 // A socket that nobody listens on is replaced; one that somebody listens on, or
