@@ -149,6 +149,18 @@ func (s *server) mailgunEvents(ctx context.Context, mg *mailgun.MailgunImpl, id 
 	if st := delivered.DeliveryStatus; st.TLS == nil || *st.TLS || st.Code != 250 || st.AttemptNo != 1 || st.MxHost != "mx1.test" || st.Utf8 == nil {
 		s.Errorf("got %+v", st)
 	}
+	for _, said := range []string{fmt.Sprint(delivered.Tags, delivered.UserVariables), fmt.Sprint(accepted.Tags, accepted.UserVariables)} {
+		if said != `[bills] map[order:{"n":42}]` {
+			s.Errorf("tags and variables %s", said)
+		}
+	}
+	if files := accepted.Message.Attachments; len(files) != 1 || files[0].FileName != "bill.pdf" || files[0].Size != 4 {
+		s.Errorf("files %+v", files)
+	}
+	it = mg.ListEvents(&mailgun.ListEventOptions{Filter: map[string]string{"tags": "bills", "attachment": "bill.pdf", "event": "delivered"}})
+	if !it.Next(ctx, &page) || len(page) != 2 {
+		s.Errorf("deliveries of a tag and a file: %v, %v", page, it.Err())
+	}
 	got := fmt.Sprint(accepted.Recipient, accepted.RecipientDomain, accepted.Tags, accepted.Message.Headers.Subject, accepted.Envelope.Sender, accepted.Method)
 	if got != "c@example.netexample.net[bills]a secreta@example.comhttp" || accepted.Message.Headers.MessageID != id || accepted.Message.Size == 0 {
 		s.Errorf("got %s, %+v", got, accepted)

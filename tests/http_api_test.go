@@ -134,7 +134,7 @@ func TestAPIMessageToEvents(t *testing.T) {
 	s.neverInClear()
 
 	var sent struct{ ID string }
-	status, body = s.call("POST", "/v3/example.com/messages", sends, apiLetter("o:tag", "bills", "bcc", "c@example.net"))
+	status, body = s.call("POST", "/v3/example.com/messages", sends, apiLetter("o:tag", "bills", "bcc", "c@example.net", "v:order", "42"))
 	if err := json.Unmarshal([]byte(body), &sent); status != 200 || err != nil {
 		t.Fatalf("%d %s", status, body)
 	}
@@ -158,6 +158,10 @@ func TestAPIMessageToEvents(t *testing.T) {
 	for query, want := range map[string]int{
 		"event=accepted":                                                4,
 		"event=accepted&tags=bills":                                     2,
+		"event=delivered&tags=bills":                                    2,
+		"event=delivered&tags=" + url.QueryEscape("NOT bills"):          0,
+		"event=failed&tags=" + url.QueryEscape("NOT bills"):             2,
+		"event=opened":                                                  0,
 		"event=delivered&tls=no&mx-host=mx1.test":                       2,
 		"event=failed&reason=tls-not-offered&severity=temporary":        2,
 		"recipient=c@example.net":                                       4,
@@ -168,6 +172,9 @@ func TestAPIMessageToEvents(t *testing.T) {
 		"tls=yes":                                                       0,
 	} {
 		s.eventually(query, func() bool { return len(s.events(full, query).Items) == want })
+	}
+	if got := fmt.Sprint(s.events(full, "event=delivered&limit=1").Items[0]["user-variables"]); got != "map[order:42]" {
+		t.Errorf("a delivery tells variables %s", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -147,6 +148,13 @@ func (m *mail) deliver(ctx context.Context, delivery module.Delivery, meta *modu
 	return nil
 }
 
+// passes reports whether a message may be taken later. What the system says is not
+// for ever: to Go, a disk that is full is no temporary error.
+func passes(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) || exterrors.IsTemporaryOrUnspec(err)
+}
+
 // metadata describes a message to checks. The ID of the key takes the place of a
 // user who logged in.
 func (m *mail) metadata(message *api.Message) (*module.MsgMetadata, error) {
@@ -199,7 +207,7 @@ func (m *mail) refusal(meta *module.MsgMetadata, recipient string, err error) er
 		// What has no words for clients may name files and hosts.
 		text = "Internal server error"
 	}
-	no := &api.Refusal{Temporary: exterrors.IsTemporaryOrUnspec(err), Text: text}
+	no := &api.Refusal{Temporary: passes(err), Text: text}
 	if code, ok := fields["smtp_code"].(int); ok {
 		no.Temporary = code < 500
 		if enhanced, ok := fields["smtp_enchcode"].(exterrors.EnhancedCode); ok && enhanced[0] > 0 {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,6 +209,10 @@ func TestSubmitFails(t *testing.T) {
 		{"body", smtpErr(451, exterrors.EnhancedCode{4, 3, 0}), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "451 4.3.0 no", true},
 		{"body", smtpErr(554, exterrors.EnhancedCode{}), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "554 no", false},
 		{"body", errors.New("secret"), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort", "Internal server error", true},
+		{"body", &os.PathError{Op: "write", Path: "secret", Err: syscall.ENOSPC}, "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort",
+			"Internal server error", true},
+		{"body", exterrors.WithTemporary(errors.New("secret"), false), "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, abort",
+			"Internal server error", false},
 		{"commit", context.DeadlineExceeded, "start a@example.com, rcpt b@example.net, rcpt c@example.net, body, commit", "High load, try again later", true},
 	} {
 		p := &pipeline{fail: map[string]error{tt.step: tt.err}}

@@ -64,7 +64,7 @@ result.domain = { name: got.name, state: got.state, require_tls: got.require_tls
 result.domains = (await full.domains.list()).map((d) => d.name);
 
 result.refused = {
-  deliverytime: await refused(() => full.messages.create(domain, { ...message, 'o:deliverytime': 'Thu, 13 Oct 2011 18:02:00 +0000' })),
+  deliverytime: await refused(() => full.messages.create(domain, { ...message, 'o:deliverytime': 'Sat, 13 Oct 2211 18:02:00 +0000' })),
   forbidden: await refused(() => sender.messages.create('example.org', message)),
   key: await refused(() => sender.domains.getConnection(domain)),
   block: await refused(() => full.domains.updateConnection('block.example', { require_tls: false })),
