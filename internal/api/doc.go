@@ -15,7 +15,9 @@
 //     of one domain there are no others (own.go). Nothing of the body has been read
 //     up to here.
 //  5. The handler reads the form (form.go) within its limits and does its work:
-//     messages.go and mime.go, connection.go, domains.go, events.go.
+//     messages.go (compose.go makes a message of a form, adopt.go takes one that
+//     is ready made, options.go says what counts), connection.go, domains.go,
+//     events.go.
 //
 // The page for people asks the same handlers, with a session in place of a key
 // (ui.go, session.go, uidata.go); its files are in internal/ui.

@@ -24,4 +24,7 @@
 // (Query, Filter); what they hold becomes parameters of statements whose text
 // depends on nothing else (builder.go). Pages go from a place on, a Cursor, and
 // not from a number of rows on, so that what comes in meanwhile moves nothing.
+//
+// What the form of a message said stands in its accepted events only. Deliveries
+// are brought together with it when they are read (said.go).
 package events
