@@ -46,12 +46,14 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request, c call) error {
 	return a.page(w, r, c, q, place{})
 }
 
+// getEventsPage answers with a page of a question that was asked before. Some clients
+// repeat its parameters.
 func (a *API) getEventsPage(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := noParameters(r, "limit"); err != nil {
-		return err
-	}
 	q, at, err := parseToken(c.page)
 	if err != nil {
+		return err
+	}
+	if err := q.repeats(r.URL); err != nil {
 		return err
 	}
 	if limit := r.URL.Query().Get("limit"); limit != "" {
@@ -60,6 +62,26 @@ func (a *API) getEventsPage(w http.ResponseWriter, r *http.Request, c call) erro
 		}
 	}
 	return a.page(w, r, c, q, at)
+}
+
+// repeats refuses parameters that ask for something else than the question does.
+func (q *question) repeats(u *url.URL) error {
+	asked, err := readQuestion(u.RawQuery, time.Now())
+	if err != nil {
+		return err
+	}
+	given := u.Query()
+	same := func(a, b *int64) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
+	for name := range given {
+		if _, ok := filters[name]; ok && asked.Filters[name] != q.Filters[name] {
+			return bad("%s parameter is not that of the page: take page URLs as they are", name)
+		}
+	}
+	span := given.Has("begin") || given.Has("end") || given.Has("ascending")
+	if span && (!same(asked.Begin, q.Begin) || !same(asked.End, q.End) || asked.Ascending != q.Ascending) {
+		return bad("begin, end and ascending parameters are not those of the page: take page URLs as they are")
+	}
+	return nil
 }
 
 // page answers with the events of a question at a place.

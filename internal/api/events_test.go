@@ -134,6 +134,22 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// mailgun.js sends the parameters of the question again where its user does (Ghost),
+// with the page beside them.
+func TestPagesWithTheirParameters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.events = Page{Items: []json.RawMessage{[]byte(`{"id":"a"}`)}, First: &Cursor{1, "a"}, Last: &Cursor{1, "a"}}
+	const query = "?limit=300&event=delivered+OR+opened+OR+failed+OR+unsubscribed+OR+complained&tags=bulk-email&begin=1760378520.5&end=1760378620&ascending=yes"
+	p := w.ask("/v3/example.com/events" + query)
+	p = w.ask(p.Paging["next"] + query)
+	w.ask(p.Paging["next"] + query)
+	if q := w.query; q.Limit != 300 || !q.Ascending || q.After == nil || *q.After != (Cursor{1, "a"}) || !strings.Contains(text(q.Filter), "tags=bulk-email") {
+		t.Errorf("%+v", w.query)
+	}
+	w.ask(p.Paging["next"] + "?tags=bulk-email&pretty=yes")
+}
+
 func TestRefusedQuestions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -166,7 +182,9 @@ func TestRefusedQuestions(t *testing.T) {
 	} {
 		w.want(w.do(request{method: "GET", path: "/v3/example.com/events/" + url.PathEscape(token), key: fullKey}), 400, "The page token is malformed")
 	}
-	w.want(w.do(request{method: "GET", path: "/v3/example.com/events/" + encode(`{"l":1}`) + "?event=failed", key: fullKey}), 400, "event parameter is not supported")
+	w.want(w.do(request{method: "GET", path: "/v3/example.com/events/" + encode(`{"l":1}`) + "?event=failed", key: fullKey}), 400, "event parameter is not that of the page: take page URLs as they are")
+	w.want(w.do(request{method: "GET", path: "/v3/example.com/events/" + encode(`{"l":1}`) + "?begin=5", key: fullKey}), 400, "begin, end and ascending parameters are not those of the page")
+	w.want(w.do(request{method: "GET", path: "/v3/example.com/events/" + encode(`{"l":1}`) + "?x=5", key: fullKey}), 400, "x parameter is not supported")
 	w.eventErr = &Error{Status: 503, Text: "later", RetryAfter: 1}
 	w.want(w.do(request{method: "GET", path: "/v3/example.com/events", key: fullKey}), 503, "later")
 

@@ -370,6 +370,8 @@ func FuzzForm(f *testing.F) {
 	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"to\"\r\n\r\na@example.net\r\n--x--\r\n")
 	f.Add("application/x-www-form-urlencoded", "from=a@example.com&to=b%40example.net&text=x&h:X-A=1&v:b=2&o:tag=t")
 	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=attachment; filename=\"a\"\r\nContent-Type: message/rfc822\r\n\r\n\r\n--x--")
+	f.Add("application/x-www-form-urlencoded", "to[0]=a@example.net&message=From:+b@example.com%0AX-Mailgun-Tag:+t%0AX-Mailgun-Variables:+%7B%22a%22:1%7D%0A%0Ax&h:X-A[]=1&v:c=d")
+	f.Add("application/x-www-form-urlencoded", "to=a@example.net&message=From:+b@example.com%0AContent-Type:+multipart/mixed;boundary=m%0A%0A--m%0AContent-Disposition:+attachment;filename*=utf-8''%25FF%0A%0Ax%0A--m--")
 	w := &world{}
 	api, err := New(Config{Keys: w, Mail: w, Domains: domainsOf{w}, Events: eventsOf{w}})
 	if err != nil {
@@ -392,6 +394,14 @@ func FuzzForm(f *testing.F) {
 			}
 			if d.header.Get("TLS-Override") != "" || d.from.domain != "example.com" || len(d.recipients) == 0 || !messageID(d.header.Get("Message-Id")) {
 				t.Errorf("made %+v", d)
+			}
+			if d.variables != nil && (!json.Valid(d.variables) || d.variables[0] != '{') || len(d.variables) > 8*maxVariables {
+				t.Errorf("variables %s", d.variables)
+			}
+			for fields := d.header.Fields(); fields.Next(); {
+				if optionFields[strings.ToLower(fields.Key())] != "" {
+					t.Errorf("%s would leave", fields.Key())
+				}
 			}
 			for _, to := range d.recipients {
 				if strings.ContainsAny(to.wire, "\r\n<>\x00") && !strings.HasPrefix(to.wire, `"`) {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -41,11 +40,25 @@ type Attachment struct {
 	Size        int64  `json:"size"`
 }
 
-// Bounds of what a document tells of attachments: how many, and octets of each word.
+// Bounds of what a document tells of attachments: how many, and octets of a name or
+// type. All of them together have maxQuoted.
 const (
 	maxAttachments = 20
 	maxFileName    = 255
 )
+
+// bounded are the attachments that a document tells of.
+func bounded(all []Attachment) (told []Attachment) {
+	size := 0
+	for _, a := range all[:min(len(all), maxAttachments)] {
+		a.FileName, a.ContentType = fold1(a.FileName, maxFileName), fold1(a.ContentType, maxFileName)
+		if size += len(a.FileName) + len(a.ContentType); size > maxQuoted {
+			break
+		}
+		told = append(told, a)
+	}
+	return told
+}
 
 // maxQuoted is how much of a header field is quoted, in octets.
 const maxQuoted = 2 << 10
@@ -84,10 +97,6 @@ func (a Accepted) Event() (Event, error) {
 	for name, value := range headers {
 		headers[name] = fold1(value, maxQuoted)
 	}
-	files := slices.Clone(a.Attachments[:min(len(a.Attachments), maxAttachments)])
-	for i := range files {
-		files[i].FileName, files[i].ContentType = fold1(files[i].FileName, maxFileName), fold1(files[i].ContentType, maxFileName)
-	}
 	document, err := json.Marshal(acceptedDocument{
 		Event:           EventAccepted,
 		ID:              newID(),
@@ -98,7 +107,7 @@ func (a Accepted) Event() (Event, error) {
 		Recipient:       a.Recipient,
 		RecipientDomain: domainOf(a.Recipient),
 		Envelope:        envelope{Sender: a.Sender, Targets: a.Recipient, Transport: "smtp"},
-		Message:         acceptedMessage{Headers: headers, Attachments: files, Size: a.Size},
+		Message:         acceptedMessage{Headers: headers, Attachments: bounded(a.Attachments), Size: a.Size},
 		Tags:            a.Tags,
 		UserVariables:   a.Variables,
 	})

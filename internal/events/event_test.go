@@ -80,11 +80,14 @@ func TestAcceptedQuotes(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ü", 128<<10)
 	a := Accepted{Time: epoch, Sender: "a@b.example", Recipient: "c@d.example", Headers: map[string]string{"subject": long, "to": "\xff" + long}}
+	for range 1000 {
+		a.Attachments = append(a.Attachments, Attachment{FileName: long, ContentType: "text/plain"})
+	}
 	e, err := a.Event()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(e.Document()); n > 5<<10 || !json.Valid(e.Document()) {
+	if n := len(e.Document()); n > 8<<10 || !json.Valid(e.Document()) {
 		t.Errorf("a document of %d octets", n)
 	}
 	if len(a.Headers["subject"]) != len(long) {
