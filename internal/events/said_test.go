@@ -208,3 +208,42 @@ func plainly(q Query, tagged []bool) (page []string) {
 	}
 	return page
 }
+
+// BenchmarkSaid asks for deliveries by the tags of their messages, of which every
+// other has a common one, and every thousandth a rare one.
+func BenchmarkSaid(b *testing.B) {
+	benchmarkOn(b, func(b *testing.B, cfg Config) {
+		w := start(b, cfg)
+		r := traffic{rand.New(rand.NewPCG(1, 2))}
+		for n := 0; n < *amount; n += 2 {
+			a := r.attempt(n)
+			a.Sender = fmt.Sprintf("a@customer%d.example", r.IntN(5))
+			m := mail{id: strings.Trim(a.Header.Get("Message-ID"), "<>"), domain: domainOf(a.Sender), variables: `{"order":"42"}`}
+			if n%4 == 0 {
+				m.tags = []string{"common"}
+			}
+			if n%1000 == 0 {
+				m.tags = []string{"rare"}
+			}
+			for w.queue.size() > maxQueue/2 {
+				time.Sleep(time.Millisecond)
+			}
+			w.Add(m.accepted(b, a.Concluded.Add(-time.Second), a.Recipient))
+			w.Concluded(a, 0)
+		}
+		w.count.awaitStored(b, int64(*amount))
+		w.keepOnce()
+		for name, f := range map[string]Filter{
+			"no-tag": nil, "common": Is{FieldTags, []string{"common"}}, "not-common": Not{Is{FieldTags, []string{"common"}}},
+			"rare": Is{FieldTags, []string{"rare"}}, "none": Is{FieldTags, []string{"none"}},
+			"none-of-a-recipient": And{Is{FieldTags, []string{"none"}}, Is{FieldRecipient, []string{"user7@large1.example"}}},
+		} {
+			for _, ascending := range []bool{false, true} {
+				q := Query{Domains: []string{"customer1.example"}, Ascending: ascending, Filter: And{Is{FieldEvent, []string{"delivered", "failed"}}, f}}
+				b.Run(fmt.Sprintf("%s/ascending=%v", name, ascending), func(b *testing.B) {
+					w.benchmark(b, func() error { _, err := w.Query(context.Background(), q); return err })
+				})
+			}
+		}
+	})
+}
