@@ -71,5 +71,6 @@ func run(m *testing.M) (code int) {
 	code = m.Run()
 	results.print(os.Stdout)
 	visits.print(os.Stdout)
+	doors.print(os.Stdout)
 	return code
 }
