@@ -3,7 +3,6 @@ package api
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"net/mail"
 	"strings"
 	"time"
@@ -16,8 +15,9 @@ import (
 
 // Bounds of a message that comes ready made.
 const (
-	maxHeader   = 256 << 10
-	maxReceived = 50 // of a loop, as maddy counts
+	maxHeader       = 256 << 10
+	maxHeaderFields = 400 // each costs many times its octets in memory
+	maxReceived     = 50  // of a loop, as maddy counts
 )
 
 // adopt takes a message that comes ready made, for the recipients that "to"
@@ -66,35 +66,40 @@ func (a *API) adopt(f *form, domain string) (*draft, error) {
 
 // split makes header and body of a message.
 func (d *draft) split(text []byte) error {
-	end := headerEnd(text)
+	end, fields := headerEnd(text)
 	if end > maxHeader {
 		return bad("message parameter: the header is longer than %d octets", maxHeader)
 	}
-	r := bufio.NewReader(bytes.NewReader(text))
+	if fields > maxHeaderFields {
+		return bad("message parameter: the header has more than %d fields", maxHeaderFields)
+	}
+	rest := bytes.NewReader(text)
+	r := bufio.NewReader(rest)
 	header, err := textproto.ReadHeader(r)
 	if err != nil {
 		return bad("message parameter: the header cannot be read")
 	}
-	body, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	d.header, d.body = header, body
+	d.header, d.body = header, text[len(text)-rest.Len()-r.Buffered():]
 	return nil
 }
 
-// headerEnd is where the header ends, at an empty line or with the text.
-func headerEnd(text []byte) int {
-	for at := 0; ; {
-		line := bytes.IndexByte(text[at:], '\n')
+// headerEnd is where the header ends, at an empty line or with the text, and how
+// many fields there are before.
+func headerEnd(text []byte) (end, fields int) {
+	for end < len(text) {
+		line := bytes.IndexByte(text[end:], '\n')
 		if line < 0 {
-			return len(text)
+			return len(text), fields + 1
 		}
-		if len(bytes.TrimRight(text[at:at+line], "\r")) == 0 {
-			return at + line
+		if len(bytes.TrimRight(text[end:end+line], "\r")) == 0 {
+			return end + line, fields
 		}
-		at += line + 1
+		if text[end] != ' ' && text[end] != '\t' {
+			fields++
+		}
+		end += line + 1
 	}
+	return end, fields
 }
 
 // examine looks at the header of a message that came ready made, takes out what

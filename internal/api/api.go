@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-message/textproto"
-	"golang.org/x/sync/semaphore"
 
 	"tlscontrol/internal/events"
 	"tlscontrol/internal/policy"
@@ -190,8 +189,8 @@ type API struct {
 	routes   []route
 	uiRoutes []route
 	sessions *sessions
-	places   chan struct{}       // one for each request that is served
-	memory   *semaphore.Weighted // octets of bodies
+	places   chan struct{} // one for each request that is served
+	memory   memory
 	guesses  *guesses
 	budgets  *budgets
 	origin   *http.CrossOriginProtection
@@ -219,14 +218,13 @@ func New(cfg Config) (*API, error) {
 	if cfg.Keys == nil || cfg.Mail == nil || cfg.Domains == nil {
 		return nil, errors.New("an API without keys, mail or domains")
 	}
-	largest := cfg.MaxMessage + formOverhead
 	a := &API{
 		Config:   cfg,
 		places:   make(chan struct{}, cfg.MaxRequests),
-		memory:   semaphore.NewWeighted(max(maxMemory, largest)),
+		memory:   newMemory(1, cfg.MaxMessage),
 		guesses:  newGuesses(),
 		sessions: newSessions(time.Now),
-		budgets:  newBudgets(cfg.Rate, int64(max(1, cfg.MaxRequests/2)), max(maxMemory/2, largest)),
+		budgets:  newBudgets(cfg.Rate, int64(max(1, cfg.MaxRequests/2)), cfg.MaxMessage),
 		origin:   crossOrigin(cfg.PublicURL),
 	}
 	for _, name := range cfg.SendingDomains {

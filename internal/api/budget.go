@@ -17,25 +17,25 @@ const maxBudgets = 65536
 type budget struct {
 	pace   *rate.Limiter
 	places *semaphore.Weighted // half of those of all keys
-	memory *semaphore.Weighted // of bodies: half of that of all keys, or one message
+	memory memory              // half of that of all keys, or one message
 	turns  *semaphore.Weighted // of a key that reads one domain (own.go)
 }
 
 // budgets are those of the keys that were used lately.
 type budgets struct {
-	limit          rate.Limit
-	places, memory int64
-	keys           *lru.Cache[string, *budget]
+	limit           rate.Limit
+	places, message int64
+	keys            *lru.Cache[string, *budget]
 }
 
-// newBudgets makes them, of so many requests in a second, places and octets for
-// each key.
-func newBudgets(perSecond float64, places, memory int64) *budgets {
+// newBudgets makes them, of so many requests in a second and places for each key,
+// whose largest message has so many octets.
+func newBudgets(perSecond float64, places, message int64) *budgets {
 	c, err := lru.New[string, *budget](maxBudgets)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &budgets{rate.Limit(perSecond), places, memory, c}
+	return &budgets{rate.Limit(perSecond), places, message, c}
 }
 
 // of returns the budget of a key.
@@ -43,7 +43,7 @@ func (s *budgets) of(id string) *budget {
 	fresh := &budget{
 		pace:   rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
 		places: semaphore.NewWeighted(s.places),
-		memory: semaphore.NewWeighted(s.memory),
+		memory: newMemory(2, s.message),
 		turns:  semaphore.NewWeighted(ownTurns),
 	}
 	b, ok, _ := s.keys.PeekOrAdd(id, fresh)

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"mime"
 	"path"
 	"slices"
@@ -69,7 +70,7 @@ func (a *API) compose(f *form, domain string) (*draft, error) {
 		return nil, err
 	}
 	complete(&h.Header, domain)
-	if err := d.write(h, root); err != nil {
+	if err := d.write(h, root, a.MaxMessage); err != nil {
 		return nil, err
 	}
 	d.files = filesOf(f)
@@ -136,10 +137,17 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 	return nil
 }
 
+// octets are a text or a file.
+type octets interface {
+	io.Reader
+	Len() int
+}
+
 // part is a node of the tree of MIME parts.
 type part struct {
 	header message.Header
-	data   []byte
+	data   octets // nil if there are parts
+	size   int64  // of data as it leaves, at most
 	parts  []part
 }
 
@@ -148,7 +156,7 @@ func textPart(kind, text string) part {
 	var p part
 	p.header.SetContentType(kind, map[string]string{"charset": "utf-8"})
 	p.header.Set("Content-Transfer-Encoding", "quoted-printable")
-	p.data = []byte(text)
+	p.data, p.size = strings.NewReader(text), quotedSize(text)
 	return p
 }
 
@@ -262,7 +270,7 @@ func filePart(f *file) (part, error) {
 		}
 		p.header.Set("Content-Id", "<"+name+">")
 	}
-	p.data = f.data
+	p.data, p.size = bytes.NewReader(f.data), int64(len(f.data)+2)/3*4*78/76+2
 	return p, nil
 }
 
@@ -271,13 +279,14 @@ func contentID(name string) bool {
 	return !strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '<' || c == '>' })
 }
 
-// write makes header and body of the fields and the tree.
-func (d *draft) write(h message.Header, root part) error {
+// write makes header and body of the fields and the tree, of limit octets at most.
+func (d *draft) write(h message.Header, root part, limit int64) error {
 	for fields := root.header.Fields(); fields.Next(); {
 		h.Set(fields.Key(), fields.Value())
 	}
 	h.Set("Mime-Version", "1.0")
-	var b bytes.Buffer
+	b := bounded{limit: limit}
+	b.Grow(int(min(root.total(), limit)))
 	w, err := message.CreateWriter(&b, h)
 	if err != nil {
 		return err
@@ -298,10 +307,36 @@ func (p *part) writeTo(w *message.Writer) error {
 			return err
 		}
 	}
-	if len(p.parts) == 0 {
-		if _, err := w.Write(p.data); err != nil {
-			return err
-		}
+	if p.data == nil {
+		return w.Close()
+	}
+	// Piece by piece: a text would be copied whole to be written at once.
+	piece := make([]byte, min(p.data.Len(), 32<<10))
+	if _, err := io.CopyBuffer(w, struct{ io.Reader }{p.data}, piece); err != nil {
+		return err
 	}
 	return w.Close()
+}
+
+// total is at most how many octets the part and those in it will have.
+func (p *part) total() int64 {
+	all := p.size + 1<<10 // header and boundary
+	for i := range p.parts {
+		all += p.parts[i].total()
+	}
+	return all
+}
+
+// quotedSize is at most how many octets a text has as quoted-printable.
+func quotedSize(text string) int64 {
+	size := int64(len(text))
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '\n': // a CR before it, and a space before that
+			size += 3
+		case c < ' ' && c != '\t' || c >= 0x7f || c == '=':
+			size += 2
+		}
+	}
+	return size + size/24 // "=" CR LF behind 75 octets
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -16,8 +15,6 @@ const (
 	maxPath      = 16 << 10
 	maxForm      = 64 << 10 // body of a form without a message
 	formOverhead = 1 << 20  // what a form may have besides the message
-	// maxMemory is how much of bodies is held in memory at a time.
-	maxMemory = 128 << 20
 )
 
 // Deadlines of a request, from when its handler starts to read.
@@ -95,31 +92,6 @@ func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) 
 	if err := serve(); err != nil {
 		a.fail(w, r, err)
 	}
-}
-
-// hold takes memory for the body of a request, of the key's share and of all,
-// waiting for it if need be. It returns how to give it back.
-func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err error) {
-	size := r.ContentLength
-	if size > limit {
-		return nil, messageTooLarge(a.MaxMessage)
-	}
-	if size < 0 {
-		size = limit
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), placePatience)
-	defer cancel()
-	if err := b.memory.Acquire(ctx, size); err != nil {
-		return nil, unavailable("Too many messages at a time with this key, try again later")
-	}
-	if err := a.memory.Acquire(ctx, size); err != nil {
-		b.memory.Release(size)
-		return nil, unavailable("Too many messages at a time, try again later")
-	}
-	return func() {
-		a.memory.Release(size)
-		b.memory.Release(size)
-	}, nil
 }
 
 // messageTooLarge names the limit that was set (max_message_size), and not what a

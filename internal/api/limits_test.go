@@ -252,40 +252,6 @@ type timeout struct{}
 func (timeout) Error() string        { return "i/o timeout" }
 func (timeout) Is(target error) bool { return target.Error() == "i/o timeout" }
 
-// Bodies are held in memory one after the other if there are too many.
-func TestMemory(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	one, two, three := w.api.budgets.of("one"), w.api.budgets.of("two"), w.api.budgets.of("three")
-	half := func(ctx context.Context) *http.Request {
-		r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
-		r.ContentLength = maxMemory / 2
-		return r
-	}
-	hold := func(b *budget) (release func()) {
-		t.Helper()
-		release, err := w.api.hold(half(t.Context()), maxMemory, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return release
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	release := hold(one)
-	if _, err := w.api.hold(half(gone), maxMemory, one); err == nil {
-		t.Error("one key has all")
-	}
-	again := hold(two)
-	if _, err := w.api.hold(half(gone), maxMemory, three); err == nil {
-		t.Error("there was memory for three")
-	}
-	release()
-	hold(three)()
-	hold(one)()
-	again()
-}
-
 // A key that sends its messages slowly leaves places for the others.
 func TestPlacesOfAKey(t *testing.T) {
 	t.Parallel()

@@ -46,12 +46,12 @@ func (a *API) postMIME(w http.ResponseWriter, r *http.Request, c call) error {
 // post takes a message that make makes of a form.
 func (a *API) post(w http.ResponseWriter, r *http.Request, c call, make func(*form, string) (*draft, error)) error {
 	limit := a.MaxMessage + formOverhead
+	patience(w, messagePatience)
 	release, err := a.hold(r, limit, c.budget)
 	if err != nil {
 		return err
 	}
 	defer release()
-	patience(w, messagePatience)
 	f, err := readForm(w, r, limit)
 	if large := (*Error)(nil); errors.As(err, &large) && large.Status == http.StatusRequestEntityTooLarge {
 		return messageTooLarge(a.MaxMessage)

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Bounds of what the messages that are being taken hold in memory together. Large
+// ones wait for each other, and small ones do not wait behind them.
+const (
+	maxLarge = 192 << 20
+	maxSmall = 64 << 20
+	// smallBody is the largest body of a small one, in octets.
+	smallBody = 256 << 10
+)
+
+// memory is a part of what messages may hold, in octets.
+type memory struct {
+	small, large *semaphore.Weighted
+	message      int64 // what a message may have at most
+}
+
+// newMemory makes so many parts of all there is. A message of the largest size
+// must find room in each.
+func newMemory(parts, message int64) memory {
+	m := memory{message: message}
+	m.small = semaphore.NewWeighted(maxSmall / parts)
+	m.large = semaphore.NewWeighted(max(maxLarge/parts, m.need(message+formOverhead)))
+	return m
+}
+
+// need is what a message takes at most whose form has a body of so many octets:
+// what came in, the texts in it, and what is made of both, which may have three
+// octets for one. The rest is for header fields.
+func (m memory) need(body int64) int64 { return 2*body + min(3*body, m.message) + 256<<10 }
+
+// take waits for memory for a body. It returns how to give it back.
+func (m memory) take(ctx context.Context, body int64) (release func(), err error) {
+	of := m.large
+	if body <= smallBody {
+		of = m.small
+	}
+	if err := of.Acquire(ctx, m.need(body)); err != nil {
+		return nil, err
+	}
+	return func() { of.Release(m.need(body)) }, nil
+}
+
+// hold takes memory for the body of a request, of the key's share and of all,
+// waiting for it if need be. It returns how to give it back.
+//
+// A client that does not say how long the body is (chunked) is taken for one with
+// a small message until more has come.
+func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err error) {
+	if r.ContentLength > limit {
+		return nil, messageTooLarge(a.MaxMessage)
+	}
+	if r.ContentLength >= 0 {
+		return a.take(r.Context(), r.ContentLength, b)
+	}
+	small := min(smallBody, limit)
+	if release, err = a.take(r.Context(), small, b); err != nil {
+		return nil, err
+	}
+	begin, err := io.ReadAll(io.LimitReader(r.Body, small+1))
+	if err != nil {
+		release()
+		return nil, unreadable(err, limit)
+	}
+	if int64(len(begin)) <= small {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(begin)), int64(len(begin))
+		return release, nil
+	}
+	defer release()
+	if release, err := a.take(r.Context(), limit, b); err == nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(begin), r.Body), r.Body}
+		return release, nil
+	} else {
+		return nil, err
+	}
+}
+
+// take takes memory for a body of so many octets.
+func (a *API) take(ctx context.Context, body int64, b *budget) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, placePatience)
+	defer cancel()
+	ofKey, err := b.memory.take(ctx, body)
+	if err != nil {
+		return nil, unavailable("Too many messages at a time with this key, try again later")
+	}
+	ofAll, err := a.memory.take(ctx, body)
+	if err != nil {
+		ofKey()
+		return nil, unavailable("Too many messages at a time, try again later")
+	}
+	return func() { ofAll(); ofKey() }, nil
+}
+
+// room is where a body is read to: one piece for all of it, since it is known how
+// much comes. A piece that grew would be held twice while it is copied.
+type room struct{ read []byte }
+
+// roomStep is how large a room is at first for a body whose length is not known.
+const roomStep = 64 << 10
+
+// newRoom makes one for a body that says how long it is, or -1, and may have limit
+// octets.
+func newRoom(length, limit int64) *room {
+	if length < 0 {
+		length = roomStep
+	}
+	return &room{make([]byte, 0, min(length, limit)+1)} // one more, to see the end
+}
+
+// all reads r to its end. The octets stay what they are when more is read.
+func (m *room) all(r io.Reader) ([]byte, error) {
+	start := len(m.read)
+	for {
+		if len(m.read) == cap(m.read) {
+			begun := m.read[start:]
+			m.read = append(make([]byte, 0, max(roomStep, 2*len(begun))), begun...)
+			start = 0
+		}
+		n, err := r.Read(m.read[len(m.read):cap(m.read)])
+		m.read = m.read[:len(m.read)+n]
+		if err == io.EOF {
+			return m.read[start:len(m.read):len(m.read)], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// text is all for what is wanted as a string: its place is used again.
+func (m *room) text(r io.Reader) (string, error) {
+	octets, err := m.all(r)
+	m.read = m.read[:len(m.read)-len(octets)]
+	return string(octets), err
+}
+
+// bounded takes what is written up to a limit, and then fails.
+type bounded struct {
+	bytes.Buffer
+	limit int64
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if int64(b.Len()+len(p)) > b.limit {
+		return 0, messageTooLarge(b.limit)
+	}
+	return b.Buffer.Write(p)
+}
