@@ -190,6 +190,7 @@ type API struct {
 	uiRoutes []route
 	sessions *sessions
 	places   chan struct{} // one for each request that is served
+	visitors chan struct{} // one for each of them that is for a file
 	memory   memory
 	guesses  *guesses
 	budgets  *budgets
@@ -221,6 +222,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		Config:   cfg,
 		places:   make(chan struct{}, cfg.MaxRequests),
+		visitors: make(chan struct{}, max(1, cfg.MaxRequests/4)),
 		memory:   newMemory(1, cfg.MaxMessage),
 		guesses:  newGuesses(),
 		sessions: newSessions(time.Now),

@@ -5,19 +5,21 @@
 //
 // A request takes this way:
 //
+//  0. A Crowd (crowd.go) lets the connection in, and bounds how many there are and
+//     what strangers send on them.
 //  1. find (router.go) tells the route by method and path.
 //  2. guard (limits.go) bounds how many are served at a time, recovers panics and
 //     answers for what fails.
 //  3. authenticate (auth.go) asks Keys who is calling, and holds back addresses
 //     that try keys. A budget (budget.go) holds back keys that ask too often, or
-//     for too much at a time.
+//     for too much at a time. The connection stays from here on.
 //  4. admit (auth.go) refuses domains that a key, or the API, is not for. To a key
 //     of one domain there are no others (own.go). Nothing of the body has been read
 //     up to here.
-//  5. The handler reads the form (form.go) within its limits and does its work:
-//     messages.go (compose.go makes a message of a form, adopt.go takes one that
-//     is ready made, options.go says what counts), connection.go, domains.go,
-//     events.go.
+//  5. The handler takes the memory that a message will need (memory.go), reads the
+//     form (form.go) within its limits and does its work: messages.go (compose.go
+//     makes a message of a form, adopt.go takes one that is ready made, options.go
+//     says what counts), connection.go, domains.go, events.go.
 //
 // The page for people asks the same handlers, with a session in place of a key
 // (ui.go, session.go, uidata.go); its files are in internal/ui.

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"os"
@@ -22,6 +24,7 @@ const (
 	formPatience    = 30 * time.Second
 	messagePatience = 5 * time.Minute // 25 MiB at 100 kB/s
 	answerPatience  = time.Minute
+	filePatience    = 10 * time.Second // to take a file
 	placePatience   = 10 * time.Second // for memory
 )
 
@@ -31,7 +34,7 @@ const (
 	ReadTimeout    = formPatience
 	WriteTimeout   = formPatience + answerPatience
 	IdleTimeout    = 2 * time.Minute
-	MaxHeaderBytes = 32 << 10
+	MaxHeaderBytes = 16 << 10 // net/http takes 4 KiB more
 )
 
 // count serves a request and tells how it was answered.
@@ -67,6 +70,37 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// visit serves a file that needs no key, if there is a place: those who send mail
+// must not wait for strangers who do not take what they asked for.
+func (a *API) visit(w http.ResponseWriter, serve func() error) error {
+	select {
+	case a.visitors <- struct{}{}:
+		defer func() { <-a.visitors }()
+	default:
+		return unavailable("Too many requests at a time, try again later")
+	}
+	// A writer that has no deadlines is one of a test.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(filePatience))
+	return serve()
+}
+
+// hear reads what comes with a login, before it takes a place that it could keep
+// for as long as it likes. A Crowd counts what strangers send.
+func hear(r *http.Request) error {
+	if r.URL.Path != uiData+"login" || r.Method != http.MethodPost {
+		return nil
+	}
+	begin, err := io.ReadAll(io.LimitReader(r.Body, maxLogin+1))
+	if err != nil {
+		return unreadable(err, maxLogin)
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(begin), r.Body), r.Body}
+	return nil
+}
 
 // guard serves a request if there is a place, and answers for it when it fails
 // or panics.

@@ -12,7 +12,9 @@ import (
 var openAPIDocument []byte
 
 func (a *API) openAPI(w http.ResponseWriter, _ *http.Request, _ call) error {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPIDocument) // the client is gone
-	return nil
+	return a.visit(w, func() error {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPIDocument) // the client is gone
+		return nil
+	})
 }

@@ -150,6 +150,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.UI != nil && forUI(r) {
 		protect(w.Header())
 		a.count("ui", w, func(w http.ResponseWriter) {
+			if err := hear(r); err != nil {
+				a.fail(w, r, err)
+				return
+			}
 			a.guard(w, r, func() error { return a.serveUI(w, r) })
 		})
 		return
@@ -183,6 +187,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 	if c.key, err = a.authenticate(r, rt); err != nil {
 		return err
 	}
+	defer greet(r)()
 	c.budget = a.budgets.of(c.key.ID)
 	leave, err := c.budget.enter()
 	if err != nil {

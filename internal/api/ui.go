@@ -78,8 +78,10 @@ func crossOrigin(publicURL string) *http.CrossOriginProtection {
 // serveUI answers a request for the page or its data.
 func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if !strings.HasPrefix(r.URL.Path, uiData) {
-		a.UI.ServeHTTP(w, r)
-		return nil
+		return a.visit(w, func() error {
+			a.UI.ServeHTTP(w, r)
+			return nil
+		})
 	}
 	rt, values, e := find(a.uiRoutes, r)
 	if e != nil {
@@ -97,6 +99,7 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if c.key, c.session, err = a.visitor(r); err != nil {
 		return err
 	}
+	defer greet(r)()
 	if writes && !c.session.owns(r.Header.Get(tokenField)) {
 		return &Error{Status: http.StatusForbidden, Text: "The request does not come from this page"}
 	}

@@ -39,6 +39,7 @@ type Endpoint struct {
 	server    *http.Server
 	listeners []net.Listener
 	serving   sync.WaitGroup
+	crowded   *crowded
 }
 
 // New makes an endpoint; it is the constructor that maddy's module registry

@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/foxcpp/maddy/framework/config"
-	"golang.org/x/net/netutil"
+	"github.com/foxcpp/maddy/framework/log"
 
 	"tlscontrol/internal/api"
+	"tlscontrol/internal/bell"
 )
 
 // farewell is how long requests have that are being served at the end, and then once
@@ -30,14 +32,17 @@ func (e *Endpoint) listen(s *settings, handler http.Handler) error {
 		WriteTimeout:      api.WriteTimeout,
 		IdleTimeout:       api.IdleTimeout,
 		MaxHeaderBytes:    api.MaxHeaderBytes,
+		ConnContext:       api.ConnContext,
 		ErrorLog:          stdlog.New(serverLog{e}, "", 0),
 	}
+	e.crowded = newCrowded(e.log)
 	for _, a := range s.listen {
-		l, err := open(a, s.tls, connections*s.requests)
+		l, err := open(a, s.tls, api.NewCrowd(connections*s.requests, e.crowded.ring))
 		if err != nil {
 			for _, l := range e.listeners {
 				l.Close()
 			}
+			e.crowded.close()
 			return err
 		}
 		e.listeners = append(e.listeners, l)
@@ -54,12 +59,12 @@ func (e *Endpoint) listen(s *settings, handler http.Handler) error {
 }
 
 // connections is how many there may be for each request that is served at a time;
-// most of them are idle. Strangers who open more wait, and do not use up what
-// deliveries need.
+// most of them are idle. Strangers who open more do not use up what deliveries
+// need.
 const connections = 4
 
-// open listens on an address, with so many connections at a time.
-func open(a config.Endpoint, cert *tls.Config, most int) (net.Listener, error) {
+// open listens on an address for a crowd.
+func open(a config.Endpoint, cert *tls.Config, crowd *api.Crowd) (net.Listener, error) {
 	if a.Scheme == "unix" {
 		removeStale(a.Path)
 	}
@@ -67,7 +72,7 @@ func open(a config.Endpoint, cert *tls.Config, most int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l = netutil.LimitListener(l, most)
+	l = crowd.Listen(l)
 	if !a.IsTLS() {
 		return l, nil
 	}
@@ -122,6 +127,7 @@ func (e *Endpoint) Close() error {
 		}
 	}
 	e.serving.Wait()
+	e.crowded.close()
 	return err
 }
 
@@ -130,6 +136,33 @@ func (e *Endpoint) shutdown() error {
 	defer cancel()
 	return e.server.Shutdown(ctx)
 }
+
+// crowded tells the operator when connections were closed to make room.
+type crowded struct {
+	bell   *bell.Bell
+	closed atomic.Int64 // since it was told last
+}
+
+// crowdedEvery is how often it is told.
+const crowdedEvery = time.Minute
+
+func newCrowded(logger log.Logger) *crowded {
+	c := &crowded{}
+	c.bell = bell.New(crowdedEvery, func() {
+		if n := c.closed.Swap(0); n > 0 {
+			logger.Msg("too many connections, some that waited were closed", "closed", n)
+		}
+	})
+	return c
+}
+
+// ring counts a connection.
+func (c *crowded) ring() {
+	c.closed.Add(1)
+	c.bell.Ring()
+}
+
+func (c *crowded) close() { c.bell.Close(time.Second) }
 
 // serverLog takes what net/http says about connections, which is for debugging:
 // strangers cause it.
