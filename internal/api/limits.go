@@ -26,6 +26,7 @@ const (
 	answerPatience  = time.Minute
 	filePatience    = 10 * time.Second // to take a file
 	placePatience   = 10 * time.Second // for memory
+	momentPatience  = 2 * time.Second  // for a place
 )
 
 // Limits of a http.Server that serves an API. Handlers that need longer say so.
@@ -102,16 +103,32 @@ func hear(r *http.Request) error {
 	return nil
 }
 
+// enter takes a place, waiting a moment for it: most requests are over in less, and
+// all those with a wrong key.
+func (a *API) enter() bool {
+	select {
+	case a.places <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(momentPatience)
+	defer timer.Stop()
+	select {
+	case a.places <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // guard serves a request if there is a place, and answers for it when it fails
 // or panics.
 func (a *API) guard(w http.ResponseWriter, r *http.Request, serve func() error) {
-	select {
-	case a.places <- struct{}{}:
-		defer func() { <-a.places }()
-	default:
+	if !a.enter() {
 		a.fail(w, r, unavailable("Too many requests at a time, try again later"))
 		return
 	}
+	defer func() { <-a.places }()
 	defer func() {
 		p := recover()
 		if p == nil {
