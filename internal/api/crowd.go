@@ -15,10 +15,11 @@ import (
 //
 // A connection is a guest. It is a stranger until a request on it brought a good
 // key. Guests whose request is being served stay. When there are too many, one
-// that waits has to go: a stranger from the newcomer's network, if that has a
-// quarter of the places, or the stranger who has been there for longest, or if
-// there are none, the guest who has waited for longest since the last request.
-// That is also why a full Crowd accepts connections: good ones are among them.
+// that waits has to go: one of those with the same key, or of strangers from the
+// same network, if more than a quarter of the places are theirs; or else the
+// stranger who has been there for longest; or if there are none, the guest who has
+// waited for longest since the last request. A full Crowd accepts connections, since
+// good ones are among them.
 //
 // What guests have sent who wait is bounded, too. Fields of a request's header
 // cost many times their octets, and no key has been seen yet. When there is too
@@ -29,10 +30,10 @@ type Crowd struct {
 
 	mu        sync.Mutex
 	open      int
-	strangers list.List                   // of *guest, the one who has been there for longest first
-	known     list.List                   // of *guest, the one who has waited for longest first
-	from      map[netip.Prefix]*list.List // strangers by network
-	read      int                         // octets, of all who wait
+	strangers list.List             // of *guest, the one who has been there for longest first
+	known     list.List             // of *guest, the one who has waited for longest first
+	groups    map[string]*list.List // of *guest, by key or network
+	read      int                   // octets, of all who wait
 }
 
 // average is what each guest who waits may have sent, if all do: a TLS handshake and
@@ -42,7 +43,7 @@ const average = 4 << 10
 // NewCrowd makes one of so many connections. full is called when one had to go; it
 // must not block.
 func NewCrowd(most int, full func()) *Crowd {
-	return &Crowd{most: most, full: full, from: make(map[netip.Prefix]*list.List)}
+	return &Crowd{most: most, full: full, groups: make(map[string]*list.List)}
 }
 
 // Listen returns a listener whose connections are guests. Those of TLS may be
@@ -66,14 +67,14 @@ func (d *door) Accept() (net.Conn, error) {
 // guest is a connection.
 type guest struct {
 	net.Conn
-	crowd   *Crowd
-	network netip.Prefix
+	crowd *Crowd
 
 	// These are of the crowd, and under its lock.
 	in    []spot // where it waits: nowhere while it is served, or gone
 	gone  bool
-	greet bool // it brought a good key
-	read  int  // octets since it began to wait
+	known bool   // it brought a good key
+	group string // the key, or a stranger's network
+	read  int    // octets since it began to wait
 }
 
 // spot is a place in a list.
@@ -86,7 +87,7 @@ type spot struct {
 func (c *Crowd) enter(conn net.Conn) *guest {
 	g := &guest{Conn: conn, crowd: c}
 	if from, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		g.network = network(from.Addr().Unmap().WithZone(""))
+		g.group = network(from.Addr().Unmap().WithZone("")).String()
 	}
 	c.mu.Lock()
 	c.open++
@@ -107,8 +108,10 @@ func (c *Crowd) enter(conn net.Conn) *guest {
 // chooses returns who has to go for a newcomer: the newcomer if all others are
 // being served.
 func (c *Crowd) chooses(newcomer *guest) *guest {
-	if own := c.from[newcomer.network]; own.Len() > max(1, c.most/4) {
-		return own.Front().Value.(*guest)
+	for _, group := range c.groups {
+		if group.Len() > max(1, c.most/4) {
+			return group.Front().Value.(*guest)
+		}
 	}
 	first := c.strangers.Front().Value.(*guest)
 	if first == newcomer && c.known.Len() > 0 {
@@ -119,16 +122,15 @@ func (c *Crowd) chooses(newcomer *guest) *guest {
 
 // wait puts a guest behind those who wait.
 func (c *Crowd) wait(g *guest) {
-	lists := []*list.List{&c.known}
-	if !g.greet {
-		own := c.from[g.network]
-		if own == nil {
-			own = list.New()
-			c.from[g.network] = own
-		}
-		lists = []*list.List{&c.strangers, own}
+	group, all := c.groups[g.group], &c.strangers
+	if group == nil {
+		group = list.New()
+		c.groups[g.group] = group
 	}
-	for _, l := range lists {
+	if g.known {
+		all = &c.known
+	}
+	for _, l := range []*list.List{all, group} {
 		g.in = append(g.in, spot{l, l.PushBack(g)})
 	}
 }
@@ -139,8 +141,8 @@ func (c *Crowd) stop(g *guest) {
 		s.of.Remove(s.at)
 	}
 	g.in = nil
-	if own := c.from[g.network]; own != nil && own.Len() == 0 {
-		delete(c.from, g.network)
+	if group := c.groups[g.group]; group != nil && group.Len() == 0 {
+		delete(c.groups, g.group)
 	}
 	c.read -= g.read
 	g.read = 0
@@ -190,15 +192,15 @@ func (c *Crowd) leave(g *guest) {
 
 // serve keeps the guest until leave is called. Of one who had to go just now nothing
 // is taken any more.
-func (g *guest) serve() (leave func()) {
+func (g *guest) serve(key Key) (leave func()) {
 	c := g.crowd
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g.gone {
 		panic(http.ErrAbortHandler)
 	}
-	g.greet = true
 	c.stop(g)
+	g.known, g.group = true, "key "+key.ID
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -220,9 +222,9 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // greet keeps the connection of a request with a good key until leave is called.
-func greet(r *http.Request) (leave func()) {
+func greet(r *http.Request, key Key) (leave func()) {
 	if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
-		return g.serve()
+		return g.serve(key)
 	}
 	return func() {} // it is not one of a Crowd
 }

@@ -47,10 +47,10 @@ func (c *crowded) dial(from string) net.Conn {
 	return conn
 }
 
-// ask sends a request with a key over a connection that stays, and returns the
-// status, 0 if there was no answer.
+// ask sends an empty form with a key over a connection that stays, and returns the
+// status, 400 for a good key, 0 if there was no answer.
 func ask(conn net.Conn, key string) int {
-	fmt.Fprintf(conn, "GET /v3/domains HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", key)
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n", messagesPath, key)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return 0
@@ -85,26 +85,26 @@ func TestStrangersMakeRoom(t *testing.T) {
 	const most = 8
 	c := newCrowded(t, most)
 	known := c.dial("127.0.0.1")
-	if got := ask(known, fullKey); got != 200 {
+	if got := ask(known, fullKey); got != 400 {
 		t.Fatalf("got %d", got)
 	}
 	for i := range 10 * most {
 		fmt.Fprint(c.dial("127.0.0.2"), "GET /v3/domains HTTP/1.1\r\nHost: x\r\nAuth"[:i%10*4])
 		if i%most == 0 {
-			if got := ask(c.dial("127.0.0.1"), domainKey); got != 401 {
+			if got := ask(c.dial("127.0.0.1"), domainKey); got != 400 {
 				t.Errorf("a newcomer got %d", got)
 			}
 		}
 	}
 	c.until("all have come", func() bool { return c.out.Load() > 9*most })
-	if got := ask(known, fullKey); got != 200 {
+	if got := ask(known, fullKey); got != 400 {
 		t.Errorf("a known one got %d", got)
 	}
 	c.until("no more than there may be", func() bool { return c.crowd.open <= most })
 	c.srv.CloseClientConnections()
 	c.until("all have left", func() bool {
 		w := c.crowd
-		return w.open == 0 && w.read == 0 && w.strangers.Len() == 0 && w.known.Len() == 0 && len(w.from) == 0
+		return w.open == 0 && w.read == 0 && w.strangers.Len() == 0 && w.known.Len() == 0 && len(w.groups) == 0
 	})
 }
 
@@ -122,6 +122,25 @@ func TestNetworksMakeRoom(t *testing.T) {
 	fmt.Fprintf(slow, "Host: x\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n", fullKey)
 	if text, err := io.ReadAll(slow); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200") {
 		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// Many with one key make room for each other, and not those with another.
+func TestKeysMakeRoom(t *testing.T) {
+	t.Parallel()
+	const most = 8
+	c := newCrowded(t, most)
+	quiet := c.dial("127.0.0.1")
+	if got := ask(quiet, domainKey); got != 400 {
+		t.Fatalf("got %d", got)
+	}
+	for range 10 * most {
+		if got := ask(c.dial("127.0.0.2"), fullKey); got != 400 {
+			t.Errorf("got %d", got)
+		}
+	}
+	if got := ask(quiet, domainKey); got != 400 {
+		t.Errorf("got %d", got)
 	}
 }
 
@@ -160,7 +179,7 @@ func TestServedStay(t *testing.T) {
 			t.Errorf("got %d", got)
 		}
 	}
-	if got := ask(c.dial("127.0.0.2"), fullKey); got != 200 {
+	if got := ask(c.dial("127.0.0.2"), fullKey); got != 400 {
 		t.Errorf("a newcomer got %d", got)
 	}
 }
@@ -183,7 +202,7 @@ func TestStrangersHeaders(t *testing.T) {
 	c.until("what is held is bounded", func() bool {
 		return c.crowd.read <= most*average+most*4<<10 // each may be told while it reads
 	})
-	if got := ask(c.dial("127.0.0.1"), fullKey); got != 200 {
+	if got := ask(c.dial("127.0.0.1"), fullKey); got != 400 {
 		t.Errorf("a good one got %d", got)
 	}
 }
@@ -200,13 +219,13 @@ func TestGoneIsNotServed(t *testing.T) {
 		if p := recover(); p != http.ErrAbortHandler {
 			t.Errorf("got %v", p)
 		}
-		second.serve()()
+		second.serve(Key{})()
 		second.Close()
 		if c.open != 0 || c.known.Len() != 0 {
 			t.Errorf("%d are open, %d wait", c.open, c.known.Len())
 		}
 	}()
-	first.serve()
+	first.serve(Key{})
 }
 
 // slowMail takes a message when it is told to.

@@ -187,7 +187,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 	if c.key, err = a.authenticate(r, rt); err != nil {
 		return err
 	}
-	defer greet(r)()
+	defer greet(r, c.key)()
 	c.budget = a.budgets.of(c.key.ID)
 	leave, err := c.budget.enter()
 	if err != nil {

@@ -99,7 +99,7 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if c.key, c.session, err = a.visitor(r); err != nil {
 		return err
 	}
-	defer greet(r)()
+	defer greet(r, c.key)()
 	if writes && !c.session.owns(r.Header.Get(tokenField)) {
 		return &Error{Status: http.StatusForbidden, Text: "The request does not come from this page"}
 	}
