@@ -118,7 +118,7 @@ func newRelay() (r *relay, err error) {
 		return nil, err
 	}
 	r.http, err = r.open(overHTTP, "hostname relay.example.com", "deliver_to &remote_queue"+number, "keys &keys"+number,
-		"store &events"+number, "rate_limit 1000000")
+		"store &events"+number, "rate_limit 1000000", "max_requests 512")
 	return r, err
 }
 
