@@ -21,7 +21,7 @@ import (
 
 // hostiles is how many bad clients there are at a time. With -v the test tells how
 // much memory the process had; docs/http-api.md has what that was with 2000.
-var hostiles = flag.Int("hostile", 200, "bad clients of the HTTP API at a time")
+var hostiles = flag.Int("hostile", 100, "bad clients of the HTTP API at a time")
 
 // attack is what a bad client does over a connection. It ends when the connection
 // does.
@@ -148,7 +148,8 @@ func TestAPIHostileClients(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.relayCertificate()
-	b := apiBlocks(s, "tls file {dir}/relay.pem {dir}/relay.key\nrate_limit 1000000")
+	places := min(256, *hostiles/6) // there are fewer connections than bad clients
+	b := apiBlocks(s, "tls file {dir}/relay.pem {dir}/relay.key\nrate_limit 1000000\nmax_requests "+strconv.Itoa(places))
 	b.endpoints = strings.Replace(b.endpoints, "{smtp}", "{smtp} tls://{ip}:{smtp2}", 1)
 	s.config(b)
 	s.start()

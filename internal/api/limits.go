@@ -79,6 +79,7 @@ func (a *API) visit(w http.ResponseWriter, serve func() error) error {
 	case a.visitors <- struct{}{}:
 		defer func() { <-a.visitors }()
 	default:
+		w.Header().Set("Connection", "close") // who asks again has to come again
 		return unavailable("Too many requests at a time, try again later")
 	}
 	// A writer that has no deadlines is one of a test.
