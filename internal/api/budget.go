@@ -19,6 +19,7 @@ type budget struct {
 	places *semaphore.Weighted // half of those of all keys
 	memory memory              // half of that of all keys, or one message
 	turns  *semaphore.Weighted // of a key that reads one domain (own.go)
+	line   *semaphore.Weighted // before them
 }
 
 // budgets are those of the keys that were used lately.
@@ -45,6 +46,7 @@ func (s *budgets) of(id string) *budget {
 		places: semaphore.NewWeighted(s.places),
 		memory: newMemory(2, s.message),
 		turns:  semaphore.NewWeighted(ownTurns),
+		line:   semaphore.NewWeighted(ownLine),
 	}
 	b, ok, _ := s.keys.PeekOrAdd(id, fresh)
 	if !ok {

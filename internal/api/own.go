@@ -30,11 +30,19 @@ func (k Key) opens(to access) bool {
 // time. The store has few connections, and those who run the relay need them, too.
 const ownTurns = 2
 
+// ownLine is how many of its questions may wait for that.
+const ownLine = 16
+
 // turn waits until a key that reads one domain may ask. It returns how to end that.
 func (c *call) turn(r *http.Request, rt *route) (leave func(), err error) {
 	if c.key.Domain == "" || rt.access != readers {
 		return func() {}, nil
 	}
+	// Whoever waits has a place that those who send mail need.
+	if !c.budget.line.TryAcquire(1) {
+		return nil, tooMany("Too many questions at a time with this key", time.Second)
+	}
+	defer c.budget.line.Release(1)
 	ctx, cancel := context.WithTimeout(r.Context(), placePatience)
 	defer cancel()
 	if err := c.budget.turns.Acquire(ctx, 1); err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -56,6 +57,44 @@ func TestPaceOfBursts(t *testing.T) {
 	for key, n := range admitted {
 		if got := n.Load(); got < rate || got > min(most, clients*requests) {
 			t.Errorf("%s: %d of %d requests were admitted, want %d to %d", key, got, clients*requests, rate, most)
+		}
+	}
+}
+
+// Questions of a reading key that wait for their turn are few, since each has a
+// place.
+func TestLineOfReadingKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := call{key: Key{ID: "reads", Domain: "example.com", Reads: true}, budget: w.api.budgets.of("reads")}
+	r, read := httptest.NewRequest("GET", "/v3/example.com/events", nil), &route{access: readers}
+	if !c.budget.turns.TryAcquire(ownTurns) {
+		t.Fatal("there are no turns")
+	}
+	passed := make(chan error)
+	for range ownLine {
+		go func() {
+			leave, err := c.turn(r, read)
+			if err == nil {
+				leave()
+			}
+			passed <- err
+		}()
+	}
+	for deadline := time.Now().Add(hang); c.budget.line.TryAcquire(1); time.Sleep(time.Millisecond) { // until all wait
+		c.budget.line.Release(1)
+		if time.Now().After(deadline) {
+			t.Fatal("they do not wait")
+		}
+	}
+	var e *Error
+	if _, err := c.turn(r, read); !errors.As(err, &e) || e.Status != 429 {
+		t.Errorf("one too many: %v", err)
+	}
+	c.budget.turns.Release(ownTurns)
+	for range ownLine {
+		if err := <-passed; err != nil {
+			t.Error(err)
 		}
 	}
 }

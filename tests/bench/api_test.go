@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/emersion/go-message/textproto"
@@ -165,7 +164,6 @@ type door struct {
 	relay *relay
 	name  string
 	letter
-	sent atomic.Int64
 }
 
 // worker implements client.
