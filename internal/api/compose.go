@@ -311,7 +311,7 @@ func (p *part) writeTo(w *message.Writer) error {
 		return w.Close()
 	}
 	// Piece by piece: a text would be copied whole to be written at once.
-	piece := make([]byte, min(p.data.Len(), 32<<10))
+	piece := make([]byte, max(1, min(p.data.Len(), 32<<10))) // CopyBuffer wants some, also for nothing
 	if _, err := io.CopyBuffer(w, struct{ io.Reader }{p.data}, piece); err != nil {
 		return err
 	}
