@@ -35,14 +35,11 @@ function parameters() {
   return found;
 }
 
-// choose sets the filters to those of an address.
+// choose sets the filters to those of an address, as far as there are such.
 function choose(wanted) {
   for (const field of $('filters').elements) {
     if (!field.name) continue;
-    const value = wanted.get(field.name) ?? '';
-    // The store may know reasons of another version.
-    if (field.name === 'reason' && /^[a-z-]{1,40}$/.test(value) && !REASONS.includes(value)) field.append(make('option', null, value));
-    field.value = value;
+    field.value = wanted.get(field.name) ?? '';
     if (field.selectedIndex === -1) field.selectedIndex = 0;
   }
 }
