@@ -1,18 +1,19 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/pgtest"
-	"tlscontrol/internal/status"
 )
 
 var amount = flag.Int("documents", 20_000, "ask among so many documents; the goal speaks of a million")
@@ -115,7 +116,8 @@ func BenchmarkConcluded(b *testing.B) {
 func BenchmarkQuestions(b *testing.B) {
 	benchmarkOn(b, func(b *testing.B, cfg Config) {
 		n := *amount
-		w, known := filled(b, cfg, n)
+		w, known, filling := filled(b, cfg, n)
+		b.Run("filling", filling.report)
 		r := traffic{rand.New(rand.NewPCG(3, 4))}
 		month := time.Duration(n) * 2500 * time.Millisecond
 		moment := func() time.Time { return epoch.Add(time.Duration(r.Int64N(int64(month)))) }
@@ -167,25 +169,85 @@ func BenchmarkQuestions(b *testing.B) {
 	})
 }
 
-// filled gives a store with n documents, and some of what they are about.
-func filled(b *testing.B, cfg Config, n int) (w *world, known []*delivery.Attempt) {
+// filled gives a store with n documents, some of what they are about, and how
+// filling it went.
+func filled(b *testing.B, cfg Config, n int) (w *world, known []*delivery.Attempt, f *filling) {
 	w = start(b, cfg)
+	f = &filling{began: time.Now(), cpu: cpu(b)}
 	r := traffic{rand.New(rand.NewPCG(1, 2))}
-	began := time.Now()
-	const step = 20_000
-	for at := 0; at < n; at += step {
-		var some []*delivery.Attempt
-		for i := range min(step, n-at) {
-			some = append(some, r.attempt(at+i))
+	for at := range n {
+		if at%1000 == 0 {
+			w.keepUp()
+			f.look(w.count.numbers())
 		}
-		known = append(known, some[:min(100, len(some))]...)
-		w.putAll(b, some)
+		a := r.attempt(at)
+		if at%200 == 0 {
+			known = append(known, a)
+		}
+		w.Concluded(a, 0)
 	}
-	took := time.Since(began)
+	for stored := int64(0); stored < int64(n); stored, _ = w.count.numbers() {
+		w.count.awaitStored(b, stored+1)
+		f.look(w.count.numbers())
+	}
+	f.cpu = cpu(b) - f.cpu
 	w.keepOnce()
-	line := status.Append(nil, known[0], w.options)
-	b.Logf("%d documents of some %d octets in %v, %.0f/s", n, len(line), took.Round(time.Second), float64(n)/took.Seconds())
-	return w, known
+	return w, known, f
+}
+
+// maxAhead is how many octets a benchmark lets wait for the database. With them
+// the store is as far behind as after a burst, and no further.
+const maxAhead = 64 << 20
+
+// keepUp waits until little enough waits.
+func (w *world) keepUp() {
+	for w.queue.size() > maxQueue/2 || w.backlog() > maxAhead {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// filling is how filling a store went.
+type filling struct {
+	began time.Time
+	cpu   time.Duration // of this process, with SQLite and without PostgreSQL
+	marks []mark
+}
+
+// mark is how many documents were stored after a time.
+type mark struct {
+	n     int64
+	after time.Duration
+}
+
+func (f *filling) look(stored, _ int64) {
+	f.marks = append(f.marks, mark{stored, time.Since(f.began)})
+}
+
+// at is the first mark with so many documents.
+func (f *filling) at(n int64) mark {
+	i, _ := slices.BinarySearchFunc(f.marks, n, func(m mark, n int64) int { return cmp.Compare(m.n, n) })
+	return f.marks[min(i, len(f.marks)-1)]
+}
+
+// report tells the rates of the first 120,000 documents, of all, and of the last
+// 100,000.
+func (f *filling) report(b *testing.B) {
+	last := f.marks[len(f.marks)-1]
+	rate := func(from, to mark) float64 { return float64(to.n-from.n) / (to.after - from.after).Seconds() }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(rate(mark{}, f.at(120_000)), "first-120k/s")
+	b.ReportMetric(rate(mark{}, last), "all/s")
+	b.ReportMetric(rate(f.at(last.n-100_000), last), "last-100k/s")
+	b.ReportMetric(f.cpu.Seconds()*1000/float64(last.n), "cpu-s/1000")
+}
+
+// cpu is the processor time that this process had.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // benchmark reports the median and the slowest of the answers.
