@@ -78,9 +78,12 @@ func (c *sqliteConnector) Driver() driver.Driver { return sqliteDriver() }
 // parameters, and gains little from more than this.
 const rowsAtOnce = 50
 
+// sqliteInsert is a statement for rows. OR IGNORE passes over what is there, as ON
+// CONFLICT DO NOTHING does. With that, SQLite would keep a copy of every page that
+// the statement changes, in case that a later row has a NULL where none may be.
 func sqliteInsert(rows int) string {
 	row := "(?" + strings.Repeat(",?", columnCount-1) + ")"
-	return "INSERT INTO events (" + columnNames + ") VALUES " + row + strings.Repeat(","+row, rows-1) + " ON CONFLICT DO NOTHING"
+	return "INSERT OR IGNORE INTO events (" + columnNames + ") VALUES " + row + strings.Repeat(","+row, rows-1)
 }
 
 func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (stored int64, err error) {
