@@ -14,6 +14,9 @@ type builder struct {
 	args   []any
 	values int    // of conditions
 	tagsOf string // the expression for the column of tags
+
+	keyed    bool // the statement goes by an index that begins with the part
+	confined bool // it is about one sending domain
 }
 
 func (b *builder) text(constant string) { b.sql.WriteString(constant) }
@@ -37,11 +40,15 @@ func (b *builder) count(n int) error {
 
 // order adds order and number of the events.
 func (b *builder) order(ascending bool, limit int) {
-	if ascending {
-		b.text(" ORDER BY ts, id LIMIT ")
-	} else {
-		b.text(" ORDER BY ts DESC, id DESC LIMIT ")
+	direction := ""
+	if !ascending {
+		direction = " DESC"
 	}
+	b.text(" ORDER BY ")
+	if b.keyed { // no part is looked into when those before it fill the page
+		b.text("begins" + direction + ", ")
+	}
+	b.text("ts" + direction + ", id" + direction + " LIMIT ")
 	b.arg(int64(limit))
 }
 

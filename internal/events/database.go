@@ -28,8 +28,8 @@ const (
 )
 
 // migrateTimeout bounds the wait for a new schema, which other relays may be
-// making at the moment.
-const migrateTimeout = 10 * time.Minute
+// making at the moment. What was done until then stays.
+const migrateTimeout = time.Hour
 
 // ErrUnavailable says that the database could not be reached since the start.
 var ErrUnavailable = errors.New("the event database is not available")
@@ -39,11 +39,12 @@ type dialect struct {
 	goose       goose.Dialect
 	migrations  string // folder
 	numbered    bool   // placeholders are $1, $2… and not ?
+	parted      bool   // indexes begin with the part (parts.go)
 	writers     int    // connections for writing
 	indexOf     string // function that returns where one string is in another
 	insert      func(context.Context, *sql.Tx, []columnsAndDocument) (int64, error)
 	badDocument func(error) bool // an error that comes from what a row holds
-	optimize    []string         // statements that help the planner, now and then
+	upkeep      []string         // statements that the database needs now and then
 	clock       string           // asks what time it is, in microseconds; "" if the database has no clock of its own
 	locker      bool             // migrations of several processes need a lock
 }
@@ -58,6 +59,7 @@ type columnsAndDocument struct {
 type database struct {
 	dialect
 	write, read *sql.DB
+	schema      driver.Connector // to change the schema with; nil: write
 
 	migrating sync.Mutex
 	ready     atomic.Bool // the schema is what it must be
@@ -151,7 +153,12 @@ func (db *database) migrate(ctx context.Context) error {
 	if err := db.write.PingContext(ctx); err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(db.goose, db.write, folder, opts...)
+	changer := db.write
+	if db.schema != nil {
+		changer = sql.OpenDB(db.schema)
+		defer changer.Close()
+	}
+	p, err := goose.NewProvider(db.goose, changer, folder, opts...)
 	if err != nil {
 		return err
 	}

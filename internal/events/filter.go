@@ -161,7 +161,8 @@ func (f Is) build(b *builder, _ int) error {
 	case col.kind == filesKind:
 		return b.tags(fileMark, f.Values)
 	}
-	b.text(col.column + " IN (")
+	begin, end := b.inPart(f.Field)
+	b.text(begin + col.column + " IN (")
 	for i, v := range f.Values {
 		value, err := col.value(f.Field, v)
 		if err != nil {
@@ -172,7 +173,7 @@ func (f Is) build(b *builder, _ int) error {
 		}
 		b.arg(value)
 	}
-	b.text(")")
+	b.text(")" + end)
 	return b.count(len(f.Values))
 }
 

@@ -49,7 +49,7 @@ func (s *Store) keepOnce() {
 			s.reporter.note("old events cannot be removed", err.Error())
 		}
 	}
-	for _, sql := range s.db.optimize {
+	for _, sql := range s.db.upkeep {
 		if err := s.exec(sql); err != nil {
 			s.reporter.note("the database cannot be looked after", err.Error())
 			return

@@ -22,8 +22,8 @@ var postgresDialect = dialect{
 	locker:     true,
 	// A planner that knows nothing of a table that grew quickly goes through all of
 	// it by time, to find the few events of a message.
-	optimize: []string{"ANALYZE events"},
-	clock:    "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint",
+	upkeep: []string{"ANALYZE events"},
+	clock:  "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint",
 	badDocument: func(err error) bool {
 		var e *pq.Error
 		// Data exceptions, violated constraints, and what exceeds a limit of the

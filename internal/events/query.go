@@ -90,23 +90,33 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 }
 
 // columnsRead are what is read of events.
-const columnsRead = "SELECT ts, id, event, message_id, sender_domain, document FROM events"
+const columnsRead = "SELECT ts, id, event, message_id, sender_domain, document FROM "
 
 // read reads the events that a question is for, as many as its limit says; few is
 // for joinSaid.
 func (s *Store) read(ctx context.Context, q *Query, ascending, few bool) ([]row, bool, error) {
+	b, err := s.page(q, ascending, few)
+	if err != nil {
+		return nil, false, err
+	}
+	return s.rows(ctx, b)
+}
+
+// page makes the statement for read.
+func (s *Store) page(q *Query, ascending, few bool) (*builder, error) {
 	b := s.ask(columnsRead)
+	b.from(q.Filter, q.Domains)
 	if asksSaid(q.Filter) {
 		if err := b.joinSaid(q, few); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
 	b.text(" WHERE ")
 	if err := q.where(b, q.Ascending); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	b.order(ascending, q.Limit)
-	return s.rows(ctx, b)
+	return b, nil
 }
 
 // where adds the conditions of the question.
@@ -166,17 +176,10 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
-	b := s.ask(columnsRead + " WHERE ")
-	if err := b.scope(domains); err != nil {
+	b, err := s.story(fold(id, maxText), domains)
+	if err != nil {
 		return nil, err
 	}
-	b.text(" AND (queue_id = ")
-	b.arg(fold(id, maxText))
-	b.text(" OR message_id = ")
-	b.arg(fold(id, maxText))
-	// The sum keeps planners from going by the index of times.
-	b.text(") ORDER BY ts + 0, id LIMIT ")
-	b.arg(int64(maxStory))
 	rows, _, err := s.rows(ctx, b)
 	if err == nil {
 		err = s.tellSaid(ctx, rows)
@@ -189,6 +192,25 @@ func (s *Store) Message(ctx context.Context, id string, domains []string) ([]jso
 		story = append(story, rows[i].document)
 	}
 	return story, nil
+}
+
+// story makes the statement of Message.
+func (s *Store) story(id string, domains []string) (*builder, error) {
+	either := Or{Is{FieldQueueID, []string{id}}, Is{FieldMessageID, []string{id}}}
+	b := s.ask(columnsRead)
+	b.from(either, domains)
+	b.text(" WHERE ")
+	if err := b.scope(domains); err != nil {
+		return nil, err
+	}
+	b.text(" AND ")
+	if err := either.build(b, 0); err != nil {
+		return nil, err
+	}
+	// The sum keeps planners from going by the index of times.
+	b.text(" ORDER BY ts + 0, id LIMIT ")
+	b.arg(int64(maxStory))
+	return b, nil
 }
 
 // row is what is read of an event.

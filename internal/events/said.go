@@ -43,9 +43,13 @@ func (b *builder) joinSaid(q *Query, few bool) error {
 	}
 	b.text(" AND event = 'accepted' AND tags <> '' AND message_id <> ''")
 	if few {
-		b.text(" AND message_id IN (SELECT message_id FROM events WHERE ")
 		about := *q
 		about.Filter = withoutSaid(q.Filter)
+		keyed := b.keyed
+		b.text(" AND message_id IN (SELECT message_id FROM ")
+		b.from(about.Filter, about.Domains)
+		defer func() { b.keyed = keyed }()
+		b.text(" WHERE ")
 		if err := about.where(b, q.Ascending); err != nil {
 			return err
 		}

@@ -18,10 +18,12 @@ var sqliteDialect = dialect{
 	migrations:  "migrations/sqlite",
 	writers:     1, // SQLite has one at a time
 	indexOf:     "instr",
-	insert:      insertSQLite,
+	parted:      true,
 	badDocument: func(error) bool { return false }, // it takes whatever it is given
-	// The limit keeps a look at a large table short.
-	optimize: []string{"PRAGMA analysis_limit = 400", "PRAGMA optimize"},
+	// No statistics: what a question goes by is settled in how it is asked, and what
+	// was found when there were few events would only mislead the planner. Somebody
+	// may have made some by hand.
+	upkeep: []string{removeParts, "DROP TABLE IF EXISTS sqlite_stat1"},
 }
 
 // Pragmas of every connection. WAL lets readers read while somebody writes.
@@ -38,9 +40,16 @@ var (
 	}
 )
 
+// sqliteSchemaPragmas are those of the connection that changes the schema. An
+// index of all events is sorted in a file, and not in memory.
+var sqliteSchemaPragmas = append(slices.Clone(sqlitePragmas), "PRAGMA temp_store = FILE")
+
 // openSQLite gives the database in a file.
-func openSQLite(path string) *database {
-	db := newDatabase(sqliteDialect, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
+func openSQLite(path string, partSize int64) *database {
+	d := sqliteDialect
+	d.insert = sqliteInserter{partSize}.insert
+	db := newDatabase(d, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
+	db.schema = &sqliteConnector{path, sqliteSchemaPragmas}
 	db.path = path
 	db.read.SetConnMaxLifetime(maxIdle) // see leave
 	return db
@@ -82,11 +91,26 @@ const rowsAtOnce = 50
 // CONFLICT DO NOTHING does. With that, SQLite would keep a copy of every page that
 // the statement changes, in case that a later row has a NULL where none may be.
 func sqliteInsert(rows int) string {
-	row := "(?" + strings.Repeat(",?", columnCount-1) + ")"
-	return "INSERT OR IGNORE INTO events (" + columnNames + ") VALUES " + row + strings.Repeat(","+row, rows-1)
+	row := "(?" + strings.Repeat(",?", columnCount) + ")"
+	return "INSERT OR IGNORE INTO events (" + columnNames + ", part) VALUES " + row + strings.Repeat(","+row, rows-1)
 }
 
-func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (stored int64, err error) {
+// sqliteInserter inserts rows into parts of a size.
+type sqliteInserter struct{ partSize int64 }
+
+func (s sqliteInserter) insert(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (stored int64, err error) {
+	before, err := readParts(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	parts := slices.Clone(before)
+	if stored, err = insertSQLite(ctx, tx, rows, parts); err != nil || stored == 0 {
+		return 0, err
+	}
+	return stored, parts.save(ctx, tx, before, s.partSize)
+}
+
+func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument, parts parts) (stored int64, err error) {
 	var insert *sql.Stmt // for several full statements
 	if len(rows) >= rowsAtOnce {
 		if insert, err = tx.PrepareContext(ctx, sqliteInsert(rowsAtOnce)); err != nil {
@@ -94,11 +118,13 @@ func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (s
 		}
 		defer insert.Close()
 	}
-	args := make([]any, 0, min(len(rows), rowsAtOnce)*columnCount)
+	args := make([]any, 0, min(len(rows), rowsAtOnce)*(columnCount+1))
 	for now := range slices.Chunk(rows, rowsAtOnce) {
 		args = args[:0]
 		for i := range now {
-			args = now[i].appendArgs(args)
+			part := &parts[parts.of(now[i].ts)]
+			part.fresh++
+			args = append(now[i].appendArgs(args), part.number)
 		}
 		var res sql.Result
 		if len(now) == rowsAtOnce {

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Config struct {
 	// Report is told in words what went wrong, for the operator's log, of each
 	// kind once a minute. May be nil.
 	Report func(msg string)
+
+	partSize int64 // for tests; zero is what it is
 }
 
 // Counter counts events; internal/metrics has one.
@@ -119,7 +122,7 @@ func Open(cfg Config) (*Store, error) {
 func openDatabase(cfg Config) (*database, error) {
 	switch cfg.Driver {
 	case SQLite:
-		return openSQLite(cfg.DSN), nil
+		return openSQLite(cfg.DSN, cmp.Or(cfg.partSize, partSize)), nil
 	case Postgres:
 		return openPostgres(cfg.DSN)
 	}

@@ -27,7 +27,8 @@ func on(t *testing.T, run func(t *testing.T, cfg Config)) {
 	t.Helper()
 	t.Run(SQLite, func(t *testing.T) {
 		t.Parallel()
-		run(t, Config{Driver: SQLite, DSN: filepath.Join(t.TempDir(), "events.db")})
+		// Small parts, so that tests have several.
+		run(t, Config{Driver: SQLite, DSN: filepath.Join(t.TempDir(), "events.db"), partSize: 5})
 	})
 	t.Run(Postgres, func(t *testing.T) {
 		t.Parallel()
