@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +43,7 @@ type dialect struct {
 	numbered    bool   // placeholders are $1, $2… and not ?
 	parted      bool   // indexes begin with the part (parts.go)
 	writers     int    // connections for writing
+	twoAtOnce   bool   // two transactions can insert at a time
 	indexOf     string // function that returns where one string is in another
 	insert      func(context.Context, *sql.Tx, []columnsAndDocument) (int64, error)
 	badDocument func(error) bool // an error that comes from what a row holds
@@ -168,9 +171,42 @@ func (db *database) migrate(ctx context.Context) error {
 	return nil
 }
 
-// store inserts rows in one transaction, and returns how many were not there
-// before.
+// enoughForTwo is how many rows are worth two transactions.
+const enoughForTwo = 1000
+
+// store inserts rows, and returns how many were not there before. Where two
+// transactions can do it, each has half of many rows. After an error the rows may
+// come again, all of them; some may be stored, and count, then.
 func (db *database) store(ctx context.Context, rows []columnsAndDocument) (stored int64, err error) {
+	if !db.twoAtOnce || len(rows) < enoughForTwo {
+		return db.storeTogether(ctx, rows)
+	}
+	// In order, so that neither waits for a row that the other one has.
+	slices.SortFunc(rows, func(a, b columnsAndDocument) int {
+		return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.id, b.id))
+	})
+	first, second := rows[:len(rows)/2], rows[len(rows)/2:]
+	done := make(chan struct{})
+	var more int64
+	var errMore error
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				errMore = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		more, errMore = db.storeTogether(ctx, second)
+	}()
+	defer func() {
+		<-done
+		stored, err = stored+more, errors.Join(err, errMore)
+	}()
+	return db.storeTogether(ctx, first)
+}
+
+// storeTogether inserts rows in one transaction.
+func (db *database) storeTogether(ctx context.Context, rows []columnsAndDocument) (stored int64, err error) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -179,7 +215,10 @@ func (db *database) store(ctx context.Context, rows []columnsAndDocument) (store
 	if stored, err = db.insert(ctx, tx, rows); err != nil {
 		return 0, err
 	}
-	return stored, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return 0, err
+	}
+	return stored, nil
 }
 
 // columnNames is the order in which rows are written.

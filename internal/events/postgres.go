@@ -16,7 +16,8 @@ var postgresDialect = dialect{
 	goose:      goose.DialectPostgres,
 	migrations: "migrations/postgres",
 	numbered:   true,
-	writers:    2,
+	writers:    3, // one for the keeper
+	twoAtOnce:  true,
 	indexOf:    "strpos",
 	insert:     insertPostgres,
 	locker:     true,

@@ -216,10 +216,10 @@ func (s *shipper) ship(b batch) bool {
 			return err
 		}
 		stored, err := s.db.store(ctx, rows)
+		s.cfg.Counter.Stored(int(stored))
 		if err != nil && s.db.badDocument(err) {
 			return s.oneByOne(ctx, &rows)
 		}
-		s.cfg.Counter.Stored(int(stored))
 		return err
 	})
 }
