@@ -10,8 +10,8 @@
 //     five times a second (writer.go, package journal). From here on the event
 //     survives a crash, and a database that is away.
 //  3. The shipper takes documents out of the journal in order and inserts them,
-//     up to 500 in a transaction (shipper.go, sqlite.go, postgres.go). Only then
-//     does the journal forget them. While the database is away it tries again
+//     up to 5000 at a time (shipper.go, sqlite.go with parts.go, postgres.go). Only
+//     then does the journal forget them. While the database is away it tries again
 //     for ever; the journal is bounded, what it cannot take is lost and counted.
 //
 // A document may come to the database twice, after a crash between commit and
