@@ -45,14 +45,15 @@ func chromium(t *testing.T) string {
 	return path
 }
 
-// browse starts a browser for the page of a relay.
-func browse(t *testing.T, home string) *browser {
+// browse starts a browser for the page of a relay, with more options.
+func browse(t *testing.T, home string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.*")) // nothing leaves this machine
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
+	options = append(options, more...)
 	ctx, cancel := context.WithTimeout(context.Background(), 6*hang)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
