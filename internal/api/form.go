@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"mime/quotedprintable"
 	"net/http"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func readForm(w http.ResponseWriter, r *http.Request, limit int64) (*form, error
 	f, into := &form{values: make(map[string][]string)}, newRoom(r.ContentLength, limit)
 	switch {
 	case err == nil && kind == "multipart/form-data" && params["boundary"] != "":
-		err = f.readMultipart(multipart.NewReader(r.Body, params["boundary"]), into)
+		err = f.readMultipart(r.Body, params["boundary"], into)
 	case err == nil && kind == "application/x-www-form-urlencoded":
 		err = f.readEncoded(r.Body, into)
 	case r.Header.Get("Content-Type") == "" && r.ContentLength == 0:
@@ -145,9 +146,11 @@ func unescape(s []byte) (string, bool) {
 	return string(plain), true
 }
 
-func (f *form) readMultipart(body *multipart.Reader, into *room) error {
+func (f *form) readMultipart(body io.Reader, boundary string, into *room) error {
+	from := &parts{from: body}
+	all := multipart.NewReader(from, boundary)
 	for n := 0; ; n++ {
-		part, err := body.NextPart()
+		part, err := from.next(all)
 		if err == io.EOF {
 			return nil
 		}
@@ -157,21 +160,24 @@ func (f *form) readMultipart(body *multipart.Reader, into *room) error {
 		if n >= maxFields {
 			return tooManyFields()
 		}
+		var content io.Reader = part
 		switch strings.ToLower(part.Header.Get("Content-Transfer-Encoding")) {
 		case "", "7bit", "8bit", "binary":
-		default: // quoted-printable has been undone
+		case "quoted-printable":
+			content = quotedprintable.NewReader(part)
+		default:
 			return bad("A part of the form has a Content-Transfer-Encoding, which forms have not (RFC 7578, section 4.7)")
 		}
 		name := plainName(part.FormName())
 		if slices.Contains(fileFields, name) {
-			data, err := into.all(part)
+			data, err := into.all(content)
 			if err != nil {
 				return err
 			}
 			f.files = append(f.files, file{name, part.FileName(), part.Header.Get("Content-Type"), data})
 			continue
 		}
-		value, err := into.text(part)
+		value, err := into.text(content)
 		if err != nil {
 			return err
 		}

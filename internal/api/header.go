@@ -224,6 +224,9 @@ func setVariables(h *message.Header, variables map[string]string) error {
 	for i, name := range names {
 		text.WriteString([]string{"{", ", "}[min(i, 1)])
 		text.WriteString(asciiJSON(name) + ": " + asciiJSON(variables[name]))
+		if text.Len() > maxVariables {
+			break // there may be megabytes
+		}
 	}
 	text.WriteString("}")
 	if text.Len() > maxVariables || longWord(text.String()) {

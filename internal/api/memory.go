@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"mime/multipart"
 	"net/http"
 
 	"golang.org/x/sync/semaphore"
@@ -103,31 +104,23 @@ func (a *API) take(ctx context.Context, body int64, b *budget) (release func(), 
 	return func() { ofAll(); ofKey() }, nil
 }
 
-// room is where a body is read to: one piece for all of it, since it is known how
-// much comes. A piece that grew would be held twice while it is copied.
+// room is where a body is read to: one piece for all of it. A piece that grew would
+// be held twice while it is copied.
 type room struct{ read []byte }
 
-// roomStep is how large a room is at first for a body whose length is not known.
-const roomStep = 64 << 10
-
 // newRoom makes one for a body that says how long it is, or -1, and may have limit
-// octets.
+// octets. For one that does not say it there is memory for the longest (hold).
 func newRoom(length, limit int64) *room {
-	if length < 0 {
-		length = roomStep
+	if length < 0 || length > limit {
+		length = limit
 	}
-	return &room{make([]byte, 0, min(length, limit)+1)} // one more, to see the end
+	return &room{make([]byte, 0, length+1)} // one more, to see the end
 }
 
 // all reads r to its end. The octets stay what they are when more is read.
 func (m *room) all(r io.Reader) ([]byte, error) {
 	start := len(m.read)
-	for {
-		if len(m.read) == cap(m.read) {
-			begun := m.read[start:]
-			m.read = append(make([]byte, 0, max(roomStep, 2*len(begun))), begun...)
-			start = 0
-		}
+	for len(m.read) < cap(m.read) {
 		n, err := r.Read(m.read[len(m.read):cap(m.read)])
 		m.read = m.read[:len(m.read)+n]
 		if err == io.EOF {
@@ -137,6 +130,7 @@ func (m *room) all(r io.Reader) ([]byte, error) {
 			return nil, err
 		}
 	}
+	return nil, io.ErrShortBuffer // the server gives no more than was announced
 }
 
 // text is all for what is wanted as a string: its place is used again.
@@ -144,6 +138,39 @@ func (m *room) text(r io.Reader) (string, error) {
 	octets, err := m.all(r)
 	m.read = m.read[:len(m.read)-len(octets)]
 	return string(octets), err
+}
+
+// maxPartHeader bounds the header of a part, in a form or in a message, in octets.
+// What reads headers takes whole ones, and a field costs many times its octets.
+const maxPartHeader = 4 << 10
+
+// parts reads the parts of a multipart, also of one inside of another, up to that
+// bound. What is in a part has to be read before the next one is asked for.
+type parts struct {
+	from   io.Reader
+	header bool  // one is being read
+	left   int64 // octets that it may still have
+}
+
+// Read implements io.Reader, for the multipart.Reader.
+func (p *parts) Read(b []byte) (int, error) {
+	if !p.header {
+		return p.from.Read(b)
+	}
+	if p.left == 0 {
+		return 0, bad("The header of a part is longer than %d octets", maxPartHeader)
+	}
+	n, err := p.from.Read(b[:min(int64(len(b)), p.left)])
+	p.left -= int64(n)
+	return n, err
+}
+
+// next returns the next part of a multipart that reads from p. Its encoding is not
+// undone.
+func (p *parts) next(of *multipart.Reader) (*multipart.Part, error) {
+	p.header, p.left = true, maxPartHeader
+	defer func() { p.header = false }()
+	return of.NextRawPart()
 }
 
 // bounded takes what is written up to a limit, and then fails.

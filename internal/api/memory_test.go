@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -120,10 +121,10 @@ func TestChunkedBodies(t *testing.T) {
 	}
 }
 
-// What was read before stays as it is when more is read than was announced.
+// What was read before stays as it is when more is read.
 func TestRoom(t *testing.T) {
 	t.Parallel()
-	for _, length := range []int64{-1, 0, 10, 1 << 20} {
+	for _, length := range []int64{-1, 300_000, 1 << 21} {
 		into := newRoom(length, 1<<20)
 		var got [][]byte
 		for i := range 20 {
@@ -145,6 +146,9 @@ func TestRoom(t *testing.T) {
 		}
 		if _, err := into.all(iotest.ErrReader(io.ErrUnexpectedEOF)); err != io.ErrUnexpectedEOF {
 			t.Errorf("got %v", err)
+		}
+		if _, err := into.all(bytes.NewReader(make([]byte, 1<<20+1))); err != io.ErrShortBuffer {
+			t.Errorf("more than there may be: %v", err)
 		}
 	}
 }
@@ -190,17 +194,51 @@ func TestMessageNeedsWhatIsCounted(t *testing.T) {
 		{"longer header", messagesPath + ".mime", 400, func() (io.Reader, string) {
 			return parts("message", "a", "From: ann@example.com\r\n"+strings.Repeat("a:\n", maxHeaderFields)+"\r\n")
 		}},
+		{"header of a part", messagesPath + ".mime", 200, func() (io.Reader, string) {
+			return parts("message", "a", "From: ann@example.com\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n"+
+				strings.Repeat("a:\n", size/3)+"\r\n\r\n--y--\r\n")
+		}},
+		{"header of a part, one field", messagesPath + ".mime", 200, func() (io.Reader, string) {
+			return parts("message", "a", "From: ann@example.com\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n"+
+				"Content-Disposition: attachment; filename="+strings.Repeat("a", size)+"\r\n\r\n\r\n--y--\r\n")
+		}},
+		{"parts of a message", messagesPath + ".mime", 200, func() (io.Reader, string) {
+			return parts("message", "a", "From: ann@example.com\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n"+strings.Repeat("--y\n\n", size/5))
+		}},
+		{"name of a file", messagesPath, 400, func() (io.Reader, string) { return parts("attachment", strings.Repeat("a", size), "a") }},
+		{"variables", messagesPath, 400, func() (io.Reader, string) {
+			var text strings.Builder
+			for i := range 256 {
+				fmt.Fprintf(&text, "--x\r\nContent-Disposition: form-data; name=\"v:%d\"\r\n\r\n%s\r\n", i, strings.Repeat("\u00e4", maxValue/2))
+			}
+			return strings.NewReader("--x\r\nContent-Disposition: form-data; name=from\r\n\r\nann@example.com\r\n" +
+				"--x\r\nContent-Disposition: form-data; name=to\r\n\r\nbob@example.net\r\n" + text.String() + "--x--\r\n"), "multipart/form-data; boundary=x"
+		}},
+		{"text without a length", messagesPath, 200, func() (io.Reader, string) {
+			body, kind := parts("text", "", long+long[:size/3])
+			return io.MultiReader(body), kind
+		}},
+		{"MIME without a length", messagesPath + ".mime", 200, func() (io.Reader, string) {
+			body, kind := parts("message", "a", "From: ann@example.com\r\n\r\n"+long+long[:size/3])
+			return io.MultiReader(body), kind
+		}},
 		{"fields", messagesPath, 400, func() (io.Reader, string) {
 			return strings.NewReader(strings.Repeat("a=&", size/3)), "application/x-www-form-urlencoded"
 		}},
 		{"parts", messagesPath, 400, func() (io.Reader, string) {
-			part := "--x\r\nContent-Disposition: form-data; name=v:a\r\n\r\n\r\n"
+			part := "--x\r\nContent-Disposition: form-data; name=\"v:a\"\r\n\r\n\r\n"
 			return strings.NewReader(strings.Repeat(part, 100_000) + "--x--\r\n"), "multipart/form-data; boundary=x"
 		}},
 	} {
 		body, kind := tt.form()
 		r := httptest.NewRequest("POST", tt.path, body)
-		r.ContentLength = int64(body.(interface{ Len() int }).Len())
+		counted := w.api.memory.need(w.api.MaxMessage + formOverhead)
+		if body, ok := body.(interface{ Len() int }); ok {
+			r.ContentLength = int64(body.Len())
+			counted = w.api.memory.need(r.ContentLength)
+		} else {
+			r.ContentLength = -1
+		}
 		r.Header.Set("Content-Type", kind)
 		r.SetBasicAuth("api", domainKey)
 		got := httptest.NewRecorder()
@@ -211,8 +249,8 @@ func TestMessageNeedsWhatIsCounted(t *testing.T) {
 		if got.Code != tt.status {
 			t.Errorf("%s: %d %.200s, want %d", tt.name, got.Code, got.Body, tt.status)
 		}
-		took, counted := int64(after.TotalAlloc-before.TotalAlloc), w.api.memory.need(r.ContentLength)
-		t.Logf("%s: %d KiB of %d KiB", tt.name, took>>10, counted>>10)
+		took := int64(after.TotalAlloc - before.TotalAlloc)
+		t.Logf("%s: %d KiB of %d KiB %.100s", tt.name, took>>10, counted>>10, got.Body)
 		if took > counted {
 			t.Errorf("%s: %d octets were allocated, %d counted", tt.name, took, counted)
 		}

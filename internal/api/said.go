@@ -2,9 +2,12 @@ package api
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
 	"strings"
 
 	"github.com/emersion/go-message"
@@ -37,53 +40,60 @@ const (
 
 // filesIn are the files in a message, as far as it is well formed.
 func filesIn(h textproto.Header, body []byte) []events.Attachment {
-	e, err := message.New(message.Header{Header: h.Copy()}, bytes.NewReader(body))
-	if e == nil || err != nil && !message.IsUnknownCharset(err) && !message.IsUnknownEncoding(err) {
-		return nil
-	}
-	var s fileSearch
-	s.look(e, 0)
+	s := fileSearch{from: &parts{from: bytes.NewReader(body)}}
+	s.look(&h, s.from, 0)
 	return s.found
 }
 
 type fileSearch struct {
+	from  *parts
 	found []events.Attachment
-	parts int
+	seen  int
 }
 
-func (s *fileSearch) look(e *message.Entity, depth int) {
-	if s.parts++; s.parts > maxMIMEParts || depth > maxMIMEDepth {
+// fieldsOf is the header of a message or of a part.
+type fieldsOf interface{ Get(name string) string }
+
+func (s *fileSearch) look(h fieldsOf, body io.Reader, depth int) {
+	if s.seen++; depth > maxMIMEDepth {
 		return
 	}
-	parts := e.MultipartReader()
-	if parts == nil {
-		s.file(e)
+	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil {
+		kind, params = "application/octet-stream", nil
+	}
+	if !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
+		s.file(h, kind, params["name"], body)
 		return
 	}
-	for {
-		part, err := parts.NextPart()
-		if part == nil || err != nil && !message.IsUnknownCharset(err) && !message.IsUnknownEncoding(err) {
+	all := multipart.NewReader(body, params["boundary"])
+	for s.seen < maxMIMEParts {
+		part, err := s.from.next(all)
+		if err != nil {
 			return
 		}
-		s.look(part, depth+1)
+		s.look(part.Header, part, depth+1)
+		if _, err := io.Copy(io.Discard, part); err != nil {
+			return
+		}
 	}
 }
 
 // file notes a part that has a file name.
-func (s *fileSearch) file(e *message.Entity) {
-	_, disposition, _ := e.Header.ContentDisposition()
-	kind, params, err := e.Header.ContentType()
-	if err != nil {
-		kind = "application/octet-stream"
-	}
-	name := disposition["filename"]
-	if name == "" {
-		name = params["name"]
+func (s *fileSearch) file(h fieldsOf, kind, name string, body io.Reader) {
+	if _, params, err := mime.ParseMediaType(h.Get("Content-Disposition")); err == nil && params["filename"] != "" {
+		name = params["filename"]
 	}
 	if name == "" {
 		return
 	}
-	size, _ := io.Copy(io.Discard, e.Body) // as much as can be read
+	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Transfer-Encoding"))) {
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body)
+	case "quoted-printable":
+		body = quotedprintable.NewReader(body)
+	}
+	size, _ := io.Copy(io.Discard, body) // as much as can be read
 	s.found = append(s.found, events.Attachment{FileName: plainText(name), ContentType: kind, Size: size})
 }
 

@@ -200,6 +200,20 @@ func TestHarmlessOptions(t *testing.T) {
 	w.send(letter("o:deliverytime", "Fri, 14 Oct 2011 12:00:00 GMT"))
 }
 
+// RFC 7578 wants no encoding of parts. One that is easily undone is taken.
+func TestEncodedParts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for encoding, want := range map[string]int{"quoted-printable": 200, "Quoted-Printable": 200, "base64": 400} {
+		form := crlf("--b", `Content-Disposition: form-data; name="from"`, "", "ann@example.com", "--b", `Content-Disposition: form-data; name="text"`, "", "t",
+			"--b", `Content-Disposition: form-data; name="to"`, "Content-Transfer-Encoding: "+encoding, "", "b=6Fb@example.net", "--b--")
+		got := w.do(request{method: "POST", path: messagesPath, key: domainKey, body: form, header: http.Header{"Content-Type": {"multipart/form-data; boundary=b"}}})
+		if got.status != want || want == 200 && w.last().Recipients[0] != "bob@example.net" {
+			t.Errorf("%s: %d %s", encoding, got.status, got.body)
+		}
+	}
+}
+
 // Hostile MIME is looked at within bounds.
 func TestFilesOfHostileMIME(t *testing.T) {
 	t.Parallel()
