@@ -131,6 +131,9 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 		h.Set(map[string]string{"to": "To", "cc": "Cc"}[name], strings.Join(words, ", "))
 	}
 	d.recipients = unique(d.recipients)
+	if len(d.recipients) == 0 { // groups without anybody in them
+		return missing("to")
+	}
 	if len(d.recipients) > maxRecipients {
 		return tooManyRecipients()
 	}
