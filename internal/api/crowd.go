@@ -23,17 +23,25 @@ import (
 //
 // What guests have sent who wait is bounded, too. Fields of a request's header
 // cost many times their octets, and no key has been seen yet. When there is too
-// much, whoever has sent more than the average may not go on.
+// much, the one with the same key or network who has waited for longest has to go,
+// if more than a quarter of it is theirs, or else again the oldest stranger.
 type Crowd struct {
 	most int
 	full func()
 
 	mu        sync.Mutex
 	open      int
-	strangers list.List             // of *guest, the one who has been there for longest first
-	known     list.List             // of *guest, the one who has waited for longest first
-	groups    map[string]*list.List // of *guest, by key or network
-	read      int                   // octets, of all who wait
+	strangers list.List         // of *guest, the one who has been there for longest first
+	known     list.List         // of *guest, the one who has waited for longest first
+	groups    map[string]*group // by key or network
+	large     map[*group]bool   // those who have more than a quarter of the places
+	read      int               // octets, of all who wait
+}
+
+// group are the guests with one key, or strangers from one network, who wait.
+type group struct {
+	list.List     // of *guest, the one who has waited for longest first
+	read      int // octets
 }
 
 // average is what each guest who waits may have sent, if all do: a TLS handshake and
@@ -43,7 +51,7 @@ const average = 4 << 10
 // NewCrowd makes one of so many connections. full is called when one had to go; it
 // must not block.
 func NewCrowd(most int, full func()) *Crowd {
-	return &Crowd{most: most, full: full, groups: make(map[string]*list.List)}
+	return &Crowd{most: most, full: full, groups: make(map[string]*group), large: make(map[*group]bool)}
 }
 
 // Listen returns a listener whose connections are guests. Those of TLS may be
@@ -89,89 +97,130 @@ func (c *Crowd) enter(conn net.Conn) *guest {
 	if from, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 		g.group = network(from.Addr().Unmap().WithZone("")).String()
 	}
+	var out []*guest
 	c.mu.Lock()
 	c.open++
 	c.wait(g)
-	var out *guest
 	if c.open > c.most {
-		out = c.chooses(g)
-		c.leave(out)
+		out = append(out, c.chooses(g))
+		c.leave(out[0])
 	}
 	c.mu.Unlock()
-	if out != nil {
-		c.full()
-		_ = out.Conn.Close() // what it was doing fails with it
-	}
+	c.showOut(out)
 	return g
+}
+
+// showOut closes connections of guests who had to go: what they were doing fails
+// with it.
+func (c *Crowd) showOut(all []*guest) {
+	for _, g := range all {
+		c.full()
+		_ = g.Conn.Close()
+	}
 }
 
 // chooses returns who has to go for a newcomer: the newcomer if all others are
 // being served.
 func (c *Crowd) chooses(newcomer *guest) *guest {
-	for _, group := range c.groups {
-		if group.Len() > max(1, c.most/4) {
-			return group.Front().Value.(*guest)
-		}
+	for group := range c.large {
+		return first(&group.List)
 	}
-	first := c.strangers.Front().Value.(*guest)
-	if first == newcomer && c.known.Len() > 0 {
-		first = c.known.Front().Value.(*guest)
+	oldest := first(&c.strangers)
+	if oldest == newcomer && c.known.Len() > 0 {
+		oldest = first(&c.known)
 	}
-	return first
+	return oldest
 }
+
+// first is the guest who stands first in a list that has some.
+func first(l *list.List) *guest { return l.Front().Value.(*guest) }
 
 // wait puts a guest behind those who wait.
 func (c *Crowd) wait(g *guest) {
-	group, all := c.groups[g.group], &c.strangers
-	if group == nil {
-		group = list.New()
-		c.groups[g.group] = group
+	mine, all := c.groups[g.group], &c.strangers
+	if mine == nil {
+		mine = &group{}
+		c.groups[g.group] = mine
 	}
 	if g.known {
 		all = &c.known
 	}
-	for _, l := range []*list.List{all, group} {
+	for _, l := range []*list.List{all, &mine.List} {
 		g.in = append(g.in, spot{l, l.PushBack(g)})
 	}
+	c.weigh(g.group, mine)
 }
 
-// stop takes a guest away from those who wait.
+// stop takes a guest away from those who wait, if it is one of them.
 func (c *Crowd) stop(g *guest) {
+	if len(g.in) == 0 {
+		return
+	}
 	for _, s := range g.in {
 		s.of.Remove(s.at)
 	}
 	g.in = nil
-	if group := c.groups[g.group]; group != nil && group.Len() == 0 {
-		delete(c.groups, g.group)
-	}
+	mine := c.groups[g.group]
+	mine.read -= g.read
 	c.read -= g.read
 	g.read = 0
+	c.weigh(g.group, mine)
 }
 
-// errTooMuch ends connections of guests who send too much before their key was
-// seen.
-var errTooMuch = errors.New("too much in headers at a time")
+// weigh keeps in mind what became of a group.
+func (c *Crowd) weigh(name string, g *group) {
+	if g.Len() == 0 {
+		delete(c.groups, name)
+	}
+	if g.Len() > max(1, c.most/4) {
+		c.large[g] = true
+	} else {
+		delete(c.large, g)
+	}
+}
+
+// errGone ends connections of guests who had to go.
+var errGone = errors.New("closed to make room for others")
 
 // Read implements net.Conn.
 func (g *guest) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
-	if !g.crowd.hears(g, n) {
-		return 0, errTooMuch
+	if err == nil && !g.crowd.hears(g, n) {
+		return 0, errGone
 	}
 	return n, err
 }
 
-// hears counts octets that a guest has sent, and reports whether they may be
-// listened to.
+// hears counts octets that a guest has sent, and reports whether it may stay.
 func (c *Crowd) hears(g *guest, n int) bool {
+	var out []*guest
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(g.in) == 0 { // its body, which is counted elsewhere
-		return true
+	if len(g.in) > 0 { // else it is its body, which is counted elsewhere
+		mine, most := c.groups[g.group], c.most*average
+		g.read += n
+		mine.read += n
+		c.read += n
+		for c.read > most {
+			out = append(out, c.tooLoud(mine, most/4))
+			c.leave(out[len(out)-1])
+		}
 	}
-	g.read += n
-	c.read += n
-	return g.read <= average || c.read <= c.most*average
+	stays := !g.gone
+	c.mu.Unlock()
+	c.showOut(out)
+	return stays
+}
+
+// tooLoud returns who has to go because too much was sent, by one of a group last,
+// which may have sent so much.
+func (c *Crowd) tooLoud(g *group, share int) *guest {
+	switch {
+	case g.read > share:
+		return first(&g.List)
+	case c.strangers.Len() > 0:
+		return first(&c.strangers)
+	}
+	return first(&c.known)
 }
 
 // Close implements net.Conn.

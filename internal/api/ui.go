@@ -182,6 +182,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request, _ call) error {
 		a.Log("key refused", "key", key.ID, "src_ip", remote(r).String(), "path", uiData+"login")
 		return &Error{Status: http.StatusUnauthorized, Text: "Invalid private key: this one can only send mail of its domain"}
 	}
+	defer greet(r, key)()
 	leave, err := a.budgets.of(key.ID).enter()
 	if err != nil {
 		return err
