@@ -176,25 +176,13 @@ func (s *Store) tellSaid(ctx context.Context, rows []row) error {
 // forms finds what was said about messages. One of the accepted events of a message
 // will do.
 func (s *Store) forms(ctx context.Context, found map[messageOf]*form) error {
-	b := s.ask("SELECT message_id, sender_domain, document FROM (SELECT message_id AS m, sender_domain AS d, min(id) AS i FROM events " +
-		"WHERE event = 'accepted' AND message_id IN (")
-	first := true
-	for m := range found {
-		if !first {
-			b.text(",")
-		}
-		first = false
-		b.arg(m.id)
-	}
-	b.text(") GROUP BY message_id, sender_domain) AS one JOIN events ON message_id = m AND sender_domain = d AND id = i AND event = 'accepted'")
+	b := s.ask("")
+	b.formsOf(found)
 	return s.each(ctx, b, func(scan func(...any) error) error {
 		var m messageOf
 		var document []byte
 		if err := scan(&m.id, &m.domain, &document); err != nil {
 			return err
-		}
-		if _, asked := found[m]; !asked {
-			return nil // the same message ID of somebody else
 		}
 		var one form
 		if err := json.Unmarshal(document, &one); err == nil && (one.Tags != nil || one.Variables != nil) {
@@ -202,6 +190,27 @@ func (s *Store) forms(ctx context.Context, found map[messageOf]*form) error {
 		}
 		return nil
 	})
+}
+
+// formsOf asks for an accepted event of each message. They are looked for by message
+// ID and domain at once: it would take longer the more others have sent with the
+// same ID, and tell how much that is.
+func (b *builder) formsOf(messages map[messageOf]*form) {
+	b.text("SELECT column1, column2, (SELECT document FROM events WHERE event = 'accepted' AND message_id = column1 AND sender_domain = column2 LIMIT 1) " +
+		"FROM (VALUES ")
+	first := true
+	for m := range messages {
+		if !first {
+			b.text(",")
+		}
+		first = false
+		b.text("(")
+		b.arg(m.id)
+		b.text(",")
+		b.arg(m.domain)
+		b.text(")")
+	}
+	b.text(") AS asked")
 }
 
 // into adds to a document what it does not say itself.
