@@ -1,6 +1,8 @@
 package tlspolicy
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,18 +122,21 @@ func (k *lastKnown) store(domain string, l lastRow) {
 }
 
 // stale lists the domains that had mail for as long as what is known would count,
-// and of which that is older than it may be.
+// and of which that is older than it may be: those with a row first, of them and of
+// the others the oldest.
 func (k *lastKnown) stale(age time.Duration) []string {
 	k.lock.Lock()
 	defer k.lock.Unlock()
 	now := k.now()
 	var domains []string
-	for _, known := range []map[string]lastRow{k.rows.young, k.rows.old, k.without.young, k.without.old} {
-		for domain, l := range known {
-			if now.Sub(l.used) <= k.keep && now.Sub(l.at) >= age {
-				domains = append(domains, domain)
-			}
+	for _, known := range []generations{k.rows, k.without} {
+		all := maps.Clone(known.old)
+		if all == nil {
+			all = make(map[string]lastRow)
 		}
+		maps.Copy(all, known.young)
+		maps.DeleteFunc(all, func(_ string, l lastRow) bool { return now.Sub(l.used) > k.keep || now.Sub(l.at) < age })
+		domains = append(domains, slices.SortedFunc(maps.Keys(all), func(a, b string) int { return all[a].at.Compare(all[b].at) })...)
 	}
 	return domains
 }

@@ -2,6 +2,7 @@ package tlspolicy
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -16,8 +17,8 @@ const (
 	// refreshEvery is how old what is known of a domain gets while the table
 	// answers.
 	refreshEvery = time.Minute
-	// refreshPause is between two questions: many domains make a refresh longer,
-	// not the table busier.
+	// refreshPause is between two questions: many domains make no table busier. What
+	// is not asked for within a minute is so in the next, those with a row first.
 	refreshPause = 20 * time.Millisecond
 )
 
@@ -44,15 +45,25 @@ func (m *Module) startRefresh(every time.Duration) {
 	}()
 }
 
-// refresh asks once for all domains of which too old things are known. The first
-// question without an answer ends it: the table is away, and what is known stays.
+// refresh asks once for the domains of which too old things are known, for as long
+// as it takes for more to become so. The first question without an answer ends it:
+// the table is away, and what is known stays.
 func (m *Module) refresh(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.Msg("panic while the domains table was asked again", "reason", fmt.Sprint(p))
+		}
+	}()
+	ends := m.last.now().Add(refreshEvery)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for _, domain := range m.last.stale(refreshEvery) {
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
+			return
+		}
+		if !m.last.now().Before(ends) {
 			return
 		}
 		asking, cancel := context.WithTimeout(ctx, m.last.patience)

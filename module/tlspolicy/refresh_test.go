@@ -3,8 +3,11 @@ package tlspolicy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"tlscontrol/internal/table"
 )
 
 // A change that somebody else made counts while the table fails, also on a relay
@@ -112,4 +115,55 @@ func TestRefreshByItself(t *testing.T) {
 	if got := m.settings("a.example"); got != `true row "a.example", last known as of 2026-11-26T12:01:00Z` {
 		t.Errorf("got %s", got)
 	}
+}
+
+// slowly is a table that takes its time to answer.
+type slowly struct {
+	*mutableTable
+	c    *clock
+	time time.Duration
+}
+
+func (s slowly) Lookup(ctx context.Context, key string) (string, bool, error) {
+	s.c.forward(s.time)
+	return s.mutableTable.Lookup(ctx, key)
+}
+
+// Strangers, who can make up any number of domains, do not keep rows from being asked
+// for each minute; and what was not asked for in one is so in the next.
+func TestRefreshRowsFirst(t *testing.T) {
+	t.Parallel()
+	rows := newRows(map[string]string{"a.example": "require_tls=yes"})
+	m, c, _ := withClock(t, rows)
+	for i := range 6 {
+		m.settings(fmt.Sprintf("stranger%d.example", i))
+	}
+	m.settings("a.example")
+	m.table = table.New(slowly{rows, c, 20 * time.Second})
+	asked := make(map[string]int)
+	for range 3 {
+		c.forward(refreshEvery)
+		rows.log = nil
+		m.refresh(context.Background())
+		if len(rows.log) > 4 || rows.log[0] != "ask a.example" {
+			t.Errorf("asked %q", rows.log)
+		}
+		for _, what := range rows.log {
+			asked[what]++
+		}
+	}
+	if len(asked) != 7 {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
+// A panic ends a round, and not the process.
+func TestRefreshPanics(t *testing.T) {
+	t.Parallel()
+	rows := newRows(nil)
+	m, c, _ := withClock(t, rows)
+	m.settings("a.example")
+	c.forward(refreshEvery)
+	m.table = nil
+	m.refresh(context.Background())
 }
