@@ -64,6 +64,8 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, c call, make func(*fo
 		return err
 	}
 	id, err := a.send(r, c, d)
+	// Both sides may have taken their time: whoever has waited for the answer gets it.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerPatience))
 	if err != nil {
 		return err
 	}
