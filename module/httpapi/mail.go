@@ -22,6 +22,9 @@ import (
 // maxSubmission bounds what checks, signing and the queue may take together.
 const maxSubmission = 5 * time.Minute
 
+// maxCommit bounds what comes after that: a queue has the message on disk by then.
+const maxCommit = time.Minute
+
 // source is what is needed of a tls_policy block.
 type source interface {
 	Fields() policy.Fields
@@ -142,6 +145,9 @@ func (m *mail) deliver(ctx context.Context, delivery module.Delivery, meta *modu
 		return m.refusal(meta, "", err)
 	}
 	filled = true // an error of Commit is not followed by Abort
+	// Nor is what has begun to be taken refused halfway.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxCommit)
+	defer cancel()
 	if err := delivery.Commit(ctx); err != nil {
 		return m.refusal(meta, "", err)
 	}

@@ -30,6 +30,8 @@ type pipeline struct {
 	fail   map[string]error
 	panics string
 	hangs  chan bool // in the body, until it is over
+	ends   func()    // called when the commit has begun
+	inBody context.Context
 	meta   *module.MsgMetadata
 	header textproto.Header
 }
@@ -52,7 +54,7 @@ func (p *pipeline) AddRcpt(_ context.Context, to string, _ smtp.RcptOptions) err
 }
 
 func (p *pipeline) Body(ctx context.Context, h textproto.Header, _ buffer.Buffer) error {
-	p.header = h
+	p.header, p.inBody = h, ctx
 	if p.hangs != nil {
 		p.hangs <- true
 		<-ctx.Done()
@@ -63,6 +65,10 @@ func (p *pipeline) Body(ctx context.Context, h textproto.Header, _ buffer.Buffer
 func (p *pipeline) Abort(context.Context) error { return p.step("abort") }
 
 func (p *pipeline) Commit(ctx context.Context) error {
+	if p.ends != nil {
+		p.ends()
+		<-p.inBody.Done()
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -248,5 +254,17 @@ func TestSubmitFails(t *testing.T) {
 	var no *api.Refusal
 	if !errors.As(err, &no) || !no.Temporary || strings.Contains(no.Text, "secret") || len(p.did) != 0 {
 		t.Errorf("no key: %+v, %v", err, p.did)
+	}
+}
+
+// A message of which some may be in the queue already is not refused because the
+// process ends.
+func TestSubmitEndsWhatItCommits(t *testing.T) {
+	t.Parallel()
+	p := &pipeline{}
+	m := newMail(p)
+	m.ending, p.ends = context.WithCancel(context.Background())
+	if _, err := m.Submit(context.Background(), letter()); err != nil || p.did[len(p.did)-1] != "commit" {
+		t.Errorf("%v, did %v", err, p.did)
 	}
 }
