@@ -41,6 +41,9 @@ func newBudgets(perSecond float64, places, message int64) *budgets {
 
 // of returns the budget of a key.
 func (s *budgets) of(id string) *budget {
+	if b, ok := s.keys.Get(id); ok {
+		return b
+	}
 	fresh := &budget{
 		pace:   rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
 		places: semaphore.NewWeighted(s.places),
@@ -48,12 +51,10 @@ func (s *budgets) of(id string) *budget {
 		turns:  semaphore.NewWeighted(ownTurns),
 		line:   semaphore.NewWeighted(ownLine),
 	}
-	b, ok, _ := s.keys.PeekOrAdd(id, fresh)
-	if !ok {
-		return fresh
+	if b, ok, _ := s.keys.PeekOrAdd(id, fresh); ok {
+		return b // somebody else was faster
 	}
-	s.keys.Get(id) // it is in use
-	return b
+	return fresh
 }
 
 // enter counts a request. It returns how to end it.

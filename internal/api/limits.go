@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -97,10 +96,7 @@ func hear(r *http.Request) error {
 	if err != nil {
 		return unreadable(err, maxLogin)
 	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(begin), r.Body), r.Body}
+	unread(r, begin)
 	return nil
 }
 

@@ -76,16 +76,21 @@ func (a *API) hold(r *http.Request, limit int64, b *budget) (release func(), err
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(begin)), int64(len(begin))
 		return release, nil
 	}
-	defer release()
-	if release, err := a.take(r.Context(), limit, b); err == nil {
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(begin), r.Body), r.Body}
-		return release, nil
-	} else {
+	all, err := a.take(r.Context(), limit, b)
+	release()
+	if err != nil {
 		return nil, err
 	}
+	unread(r, begin)
+	return all, nil
+}
+
+// unread puts back what was read of a body.
+func unread(r *http.Request, begin []byte) {
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(begin), r.Body), r.Body}
 }
 
 // take takes memory for a body of so many octets.

@@ -420,14 +420,3 @@ func TestHeaderOfAForm(t *testing.T) {
 	w.want(w.do(request{method: "POST", path: messagesPath + "?to=x@example.net", key: domainKey, form: letter()}),
 		400, "to parameter is in the URL, expected in the body")
 }
-
-// A group without anybody in it is nobody to send to.
-func TestNobodyToSendTo(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	form := letter()
-	form.Set("to", "undisclosed-recipients:;")
-	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: form}), 400, "to parameter is missing")
-	form.Set("bcc", "carol@example.net")
-	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: form}), 200, "Queued")
-}
