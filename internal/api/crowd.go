@@ -22,20 +22,27 @@ import (
 // good ones are among them.
 //
 // What guests have sent who wait is bounded, too. Fields of a request's header
-// cost many times their octets, and no key has been seen yet. When there is too
-// much, the one with the same key or network who has waited for longest has to go,
-// if more than a quarter of it is theirs, or else again the oldest stranger.
+// cost many times their octets, and no key has been seen yet. When strangers have
+// sent too much together, the oldest of the same network has to go, if more than a
+// quarter of it is theirs, or else the oldest of all. So it is with those who are no
+// strangers, by key.
 type Crowd struct {
 	most int
 	full func()
 
 	mu        sync.Mutex
 	open      int
-	strangers list.List         // of *guest, the one who has been there for longest first
-	known     list.List         // of *guest, the one who has waited for longest first
+	strangers hall
+	known     hall
 	groups    map[string]*group // by key or network
 	large     map[*group]bool   // those who have more than a quarter of the places
-	read      int               // octets, of all who wait
+}
+
+// hall is where guests wait.
+type hall struct {
+	list.List     // of *guest, the one who has been there for longest first
+	read      int // octets that they have sent
+	most      int // that they may have sent
 }
 
 // group are the guests with one key, or strangers from one network, who wait.
@@ -44,14 +51,22 @@ type group struct {
 	read      int // octets
 }
 
-// average is what each guest who waits may have sent, if all do: a TLS handshake and
-// a request with a few fields.
+// average is what each stranger who waits may have sent, if all do: a TLS handshake
+// and a request with a few fields. Those who are known may have sent twice as much:
+// what TLS reads ahead of a message is among it.
 const average = 4 << 10
+
+// least is how many guests octets are counted for at least: a quarter of them must
+// do for one that sends the longest header and the beginning of a message.
+const least = 64
 
 // NewCrowd makes one of so many connections. full is called when one had to go; it
 // must not block.
 func NewCrowd(most int, full func()) *Crowd {
-	return &Crowd{most: most, full: full, groups: make(map[string]*group), large: make(map[*group]bool)}
+	c := &Crowd{most: most, full: full, groups: make(map[string]*group), large: make(map[*group]bool)}
+	c.strangers.most = max(least, most) * average
+	c.known.most = 2 * c.strangers.most
+	return c
 }
 
 // Listen returns a listener whose connections are guests. Those of TLS may be
@@ -125,9 +140,9 @@ func (c *Crowd) chooses(newcomer *guest) *guest {
 	for group := range c.large {
 		return first(&group.List)
 	}
-	oldest := first(&c.strangers)
+	oldest := first(&c.strangers.List)
 	if oldest == newcomer && c.known.Len() > 0 {
-		oldest = first(&c.known)
+		oldest = first(&c.known.List)
 	}
 	return oldest
 }
@@ -137,18 +152,23 @@ func first(l *list.List) *guest { return l.Front().Value.(*guest) }
 
 // wait puts a guest behind those who wait.
 func (c *Crowd) wait(g *guest) {
-	mine, all := c.groups[g.group], &c.strangers
+	mine := c.groups[g.group]
 	if mine == nil {
 		mine = &group{}
 		c.groups[g.group] = mine
 	}
-	if g.known {
-		all = &c.known
-	}
-	for _, l := range []*list.List{all, &mine.List} {
+	for _, l := range []*list.List{&c.hall(g).List, &mine.List} {
 		g.in = append(g.in, spot{l, l.PushBack(g)})
 	}
 	c.weigh(g.group, mine)
+}
+
+// hall is where a guest waits.
+func (c *Crowd) hall(g *guest) *hall {
+	if g.known {
+		return &c.known
+	}
+	return &c.strangers
 }
 
 // stop takes a guest away from those who wait, if it is one of them.
@@ -162,7 +182,7 @@ func (c *Crowd) stop(g *guest) {
 	g.in = nil
 	mine := c.groups[g.group]
 	mine.read -= g.read
-	c.read -= g.read
+	c.hall(g).read -= g.read
 	g.read = 0
 	c.weigh(g.group, mine)
 }
@@ -196,31 +216,23 @@ func (c *Crowd) hears(g *guest, n int) bool {
 	var out []*guest
 	c.mu.Lock()
 	if len(g.in) > 0 { // else it is its body, which is counted elsewhere
-		mine, most := c.groups[g.group], c.most*average
+		mine, hall := c.groups[g.group], c.hall(g)
 		g.read += n
 		mine.read += n
-		c.read += n
-		for c.read > most {
-			out = append(out, c.tooLoud(mine, most/4))
-			c.leave(out[len(out)-1])
+		hall.read += n
+		for hall.read > hall.most {
+			loud := first(&hall.List)
+			if mine.read > hall.most/4 {
+				loud = first(&mine.List)
+			}
+			c.leave(loud)
+			out = append(out, loud)
 		}
 	}
 	stays := !g.gone
 	c.mu.Unlock()
 	c.showOut(out)
 	return stays
-}
-
-// tooLoud returns who has to go because too much was sent, by one of a group last,
-// which may have sent so much.
-func (c *Crowd) tooLoud(g *group, share int) *guest {
-	switch {
-	case g.read > share:
-		return first(&g.List)
-	case c.strangers.Len() > 0:
-		return first(&c.strangers)
-	}
-	return first(&c.known)
 }
 
 // Close implements net.Conn.

@@ -104,7 +104,7 @@ func TestStrangersMakeRoom(t *testing.T) {
 	c.srv.CloseClientConnections()
 	c.until("all have left", func() bool {
 		w := c.crowd
-		return w.open == 0 && w.read == 0 && w.strangers.Len() == 0 && w.known.Len() == 0 && len(w.groups) == 0
+		return w.open == 0 && w.strangers.read == 0 && w.known.read == 0 && w.strangers.Len() == 0 && w.known.Len() == 0 && len(w.groups) == 0
 	})
 }
 
@@ -189,6 +189,7 @@ func TestStrangersHeaders(t *testing.T) {
 	t.Parallel()
 	const most = 16
 	c := newCrowded(t, most)
+	c.crowd.strangers.most = most * average
 	var closed atomic.Int64
 	for range most {
 		conn := c.dial("127.0.0.2")
@@ -200,7 +201,7 @@ func TestStrangersHeaders(t *testing.T) {
 	}
 	c.until("some had to go", func() bool { return closed.Load() > 0 })
 	c.until("what is held is bounded", func() bool {
-		return c.crowd.read <= most*average+most*4<<10 // each may be told while it reads
+		return c.crowd.strangers.read <= most*average+most*4<<10 // each may be told while it reads
 	})
 	if got := ask(c.dial("127.0.0.1"), fullKey); got != 400 {
 		t.Errorf("a good one got %d", got)
