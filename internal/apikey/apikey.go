@@ -47,11 +47,6 @@ type Key struct {
 	Created time.Time
 }
 
-// Admits reports whether the key may be used for a domain.
-func (k Key) Admits(domain string) bool {
-	return k.Domain == "" || k.Domain == policy.Normalize(domain)
-}
-
 // Store is a table of keys. It is safe for concurrent use, also beside other
 // processes that use the same table; nothing is kept in memory, so a key that
 // was revoked anywhere is refused from the next request on.
