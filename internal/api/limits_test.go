@@ -338,6 +338,9 @@ func FuzzForm(f *testing.F) {
 	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=attachment; filename=\"a\"\r\nContent-Type: message/rfc822\r\n\r\n\r\n--x--")
 	f.Add("application/x-www-form-urlencoded", "to[0]=a@example.net&message=From:+b@example.com%0AX-Mailgun-Tag:+t%0AX-Mailgun-Variables:+%7B%22a%22:1%7D%0A%0Ax&h:X-A[]=1&v:c=d")
 	f.Add("application/x-www-form-urlencoded", "to=a@example.net&message=From:+b@example.com%0AContent-Type:+multipart/mixed;boundary=m%0A%0A--m%0AContent-Disposition:+attachment;filename*=utf-8''%25FF%0A%0Ax%0A--m--")
+	f.Add("application/x-www-form-urlencoded", "to=a@example.net&message=From:+b@example.com%0AContent-Type:+multipart/mixed;boundary=m%0A%0A--m%0AContent-Type:multipart/related;"+
+		"boundary=n%0A%0A--n%0AContent-Transfer-Encoding:base64%0AContent-Type:+a/b;name=c%0A%0AeA==%0A--n--%0A--m%0AContent-Transfer-Encoding:quoted-printable%0A"+
+		"Content-Disposition:+inline;filename=d%0A%0A=7%0A--m--")
 	w := &world{}
 	api, err := New(Config{Keys: w, Mail: w, Domains: domainsOf{w}, Events: eventsOf{w}})
 	if err != nil {

@@ -105,8 +105,12 @@ func variablesIn(h textproto.Header) (json.RawMessage, error) {
 	for _, value := range h.Values(variablesField) {
 		decoder := mime.WordDecoder{CharsetReader: message.CharsetReader}
 		text, err := decoder.DecodeHeader(value)
+		var said bytes.Buffer // without the spaces at which a field is folded
 		var some map[string]json.RawMessage
-		if size += len(text); err != nil || size > maxVariables || json.Unmarshal([]byte(strings.ToValidUTF8(text, "\ufffd")), &some) != nil {
+		if err == nil {
+			err = json.Compact(&said, []byte(strings.ToValidUTF8(text, "\ufffd")))
+		}
+		if size += said.Len(); err != nil || size > maxVariables || json.Unmarshal(said.Bytes(), &some) != nil {
 			return nil, bad("message parameter: %s: expected a JSON object of at most %d octets", variablesField, maxVariables)
 		}
 		for name, v := range some {

@@ -251,3 +251,19 @@ func TestNobodyToSendTo(t *testing.T) {
 	form.Set("bcc", "carol@example.net")
 	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: form}), 200, "Queued")
 }
+
+// What a field may hold it may hold in events, too: it gets spaces where it can be
+// folded.
+func TestLargeVariables(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	object := "{" + strings.Repeat(`"a":1,`, maxVariables/6-2) + `"b":2}`
+	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: letter("h:X-Mailgun-Variables", object)}), 200, "Queued")
+	if got := string(w.accepted[0].Variables); got != `{"a":1,"b":2}` {
+		t.Errorf("got %s", got)
+	}
+	w.want(w.ready("From: ann@example.com\r\nX-Mailgun-Variables: "+strings.ReplaceAll(object, ",", ",\r\n ")+"\r\n\r\nx"), 200, "Queued")
+	object = "{" + strings.Repeat(`"a":1,`, maxVariables/6) + `"b":2}`
+	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: letter("h:X-Mailgun-Variables", object)}), 400, "h:X-Mailgun-Variables parameter")
+	w.want(w.ready("From: ann@example.com\r\nX-Mailgun-Variables: "+strings.ReplaceAll(object, ",", ",\r\n ")+"\r\n\r\nx"), 400, "message parameter: X-Mailgun-Variables")
+}
