@@ -101,7 +101,7 @@ func (f *form) readEncoded(body io.Reader, into *room) error {
 		if !ok || !too {
 			return bad("The form is malformed: expected %%XX after a percent sign")
 		}
-		if err := f.add(plainName(name), value); err != nil {
+		if err := f.add(plainName(string(name)), value); err != nil {
 			return err
 		}
 	}
@@ -123,7 +123,7 @@ func plainName(name string) string {
 
 // unescape returns what stands for a name or a value in an urlencoded form. It is
 // what url.QueryUnescape does, in the place of s: s may be 25 MB.
-func unescape(s []byte) (string, bool) {
+func unescape(s []byte) ([]byte, bool) {
 	plain := s[:0]
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
@@ -133,17 +133,17 @@ func unescape(s []byte) (string, bool) {
 			plain = append(plain, c)
 		default:
 			if i+2 >= len(s) {
-				return "", false
+				return nil, false
 			}
 			var octet [1]byte
 			if _, err := hex.Decode(octet[:], s[i+1:i+3]); err != nil {
-				return "", false
+				return nil, false
 			}
 			plain = append(plain, octet[0])
 			i += 2
 		}
 	}
-	return string(plain), true
+	return plain, true
 }
 
 func (f *form) readMultipart(body io.Reader, boundary string, into *room) error {
@@ -169,41 +169,40 @@ func (f *form) readMultipart(body io.Reader, boundary string, into *room) error 
 			return bad("A part of the form has a Content-Transfer-Encoding, which forms have not (RFC 7578, section 4.7)")
 		}
 		name := plainName(part.FormName())
-		if slices.Contains(fileFields, name) {
-			data, err := into.all(content)
-			if err != nil {
-				return err
-			}
-			f.files = append(f.files, file{name, part.FileName(), part.Header.Get("Content-Type"), data})
-			continue
-		}
-		value, err := into.text(content)
+		octets, err := into.all(content)
 		if err != nil {
 			return err
 		}
-		if err := f.add(name, value); err != nil {
+		if slices.Contains(fileFields, name) {
+			f.files = append(f.files, file{name, part.FileName(), part.Header.Get("Content-Type"), octets})
+			continue
+		}
+		if err := f.add(name, octets); err != nil {
 			return err
 		}
+		into.forget(octets)
 	}
 }
 
 func tooManyFields() *Error { return bad("The form has more than %d fields", maxFields) }
 
-// add enters a value, looking at it as closely as any may be.
-func (f *form) add(name, value string) error {
+// add enters a value, looking at it as closely as any may be. Of a file it is kept as
+// it is, of anything else a copy.
+func (f *form) add(name string, octets []byte) error {
 	if name == "" || len(name) > maxFieldName || !utf8.ValidString(name) {
 		return bad("The form has a field without a good name: %s", shown(name))
 	}
-	if !utf8.ValidString(value) {
+	if !utf8.Valid(octets) {
 		return bad("%s parameter is not valid UTF-8", shown(name))
 	}
-	if strings.Contains(value, "\x00") {
+	if bytes.IndexByte(octets, 0) >= 0 {
 		return bad("%s parameter has a NUL character in it", shown(name))
 	}
 	if slices.Contains(fileFields, name) {
-		f.files = append(f.files, file{field: name, data: []byte(value)})
+		f.files = append(f.files, file{field: name, data: octets})
 		return nil
 	}
+	value := string(octets)
 	if !slices.Contains(texts, name) {
 		limit := maxValue
 		if slices.Contains(addressFields, name) {

@@ -138,12 +138,8 @@ func (m *room) all(r io.Reader) ([]byte, error) {
 	return nil, io.ErrShortBuffer // the server gives no more than was announced
 }
 
-// text is all for what is wanted as a string: its place is used again.
-func (m *room) text(r io.Reader) (string, error) {
-	octets, err := m.all(r)
-	m.read = m.read[:len(m.read)-len(octets)]
-	return string(octets), err
-}
+// forget uses the place of what was read last again.
+func (m *room) forget(octets []byte) { m.read = m.read[:len(m.read)-len(octets)] }
 
 // maxPartHeader bounds the header of a part, in a form or in a message, in octets.
 // What reads headers takes whole ones, and a field costs many times its octets.
