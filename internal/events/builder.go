@@ -1,7 +1,10 @@
 package events
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,11 +15,32 @@ type builder struct {
 	*database
 	sql    strings.Builder
 	args   []any
-	values int    // of conditions
-	tagsOf string // the expression for the column of tags
+	values int // of conditions
 
 	keyed    bool // the statement goes by an index that begins with the part
 	confined bool // it is about one sending domain
+}
+
+// ask begins a statement.
+func (db *database) ask(sql string) *builder {
+	b := &builder{database: db}
+	b.text(sql)
+	return b
+}
+
+// each runs the statement and gives every row to take.
+func (b *builder) each(ctx context.Context, on *sql.DB, take func(scan func(...any) error) error) error {
+	rows, err := on.QueryContext(ctx, b.sql.String(), b.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := take(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 func (b *builder) text(constant string) { b.sql.WriteString(constant) }
@@ -84,14 +108,29 @@ func (b *builder) list(all []Filter, between, none string, depth int) error {
 	return nil
 }
 
-// tags looks for tags between their marks, or for attachments between theirs.
+// argList is several arguments.
+func (b *builder) argList(values []string) {
+	for i, v := range values {
+		if i > 0 {
+			b.text(",")
+		}
+		b.arg(v)
+	}
+}
+
+// tags looks for tags between their marks, or for attachments between theirs. Where
+// there must be one, that is said apart: there is an index of events that have any.
 func (b *builder) tags(mark string, values []string) error {
+	if !slices.Contains(values, "") {
+		b.text("(tags <> '' AND ")
+		defer b.text(")")
+	}
 	b.text("(")
 	for i, v := range values {
 		if i > 0 {
 			b.text(" OR ")
 		}
-		b.text(b.indexOf + "(" + b.tagsOf + ", ")
+		b.text(b.indexOf + "(tags, ")
 		if v == "" {
 			b.arg(mark)
 			b.text(") = 0")

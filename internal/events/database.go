@@ -178,6 +178,9 @@ const enoughForTwo = 1000
 // transactions can do it, each has half of many rows. After an error the rows may
 // come again, all of them; some may be stored, and count, then.
 func (db *database) store(ctx context.Context, rows []columnsAndDocument) (stored int64, err error) {
+	if err := db.fillTags(ctx, rows); err != nil {
+		return 0, err
+	}
 	if !db.twoAtOnce || len(rows) < enoughForTwo {
 		return db.storeTogether(ctx, rows)
 	}
@@ -213,6 +216,9 @@ func (db *database) storeTogether(ctx context.Context, rows []columnsAndDocument
 	}
 	defer tx.Rollback() // after Commit it does nothing
 	if stored, err = db.insert(ctx, tx, rows); err != nil {
+		return 0, err
+	}
+	if err := db.tagAllEarlier(ctx, tx, rows); err != nil {
 		return 0, err
 	}
 	if err := tx.Commit(); err != nil {

@@ -83,7 +83,8 @@ type parsed struct {
 		Verified *bool  `json:"certificate-verified"`
 		MXHost   string `json:"mx-host"`
 	} `json:"delivery-status"`
-	Tags        []string `json:"tags"`
+	Tags        []string        `json:"tags"`
+	Variables   json.RawMessage `json:"user-variables"`
 	MailingList struct {
 		Address string `json:"address"`
 	} `json:"mailing-list"`
@@ -140,7 +141,7 @@ func parseColumns(document []byte) (columns, error) {
 		mxHost:          fold(p.DeliveryStatus.MXHost, maxDomain),
 		size:            p.Message.Size,
 		subject:         fold(p.Message.Headers.Subject, maxText),
-		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments),
+		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments) + markVariables(p.Variables),
 		list:            fold(p.MailingList.Address, maxText),
 	}
 	if c.recipientDomain == "" {
@@ -233,6 +234,17 @@ func joinFiles(files []Attachment) string {
 		}
 	}
 	return s
+}
+
+// variablesMark says that there are variables. Nobody can ask for them, but whatever a
+// form said is looked up where the column is not empty.
+const variablesMark = "\x1d"
+
+func markVariables(variables json.RawMessage) string {
+	if len(variables) == 0 || string(variables) == "null" {
+		return ""
+	}
+	return variablesMark
 }
 
 func foldTag(tag string) string {

@@ -65,7 +65,7 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 	defer cancel()
 	// A page that ends at a place is read from there, against its order.
 	backwards := q.Before != nil && q.After == nil
-	rows, cut, err := s.find(ctx, q, q.Ascending != backwards)
+	rows, cut, err := s.read(ctx, &q, q.Ascending != backwards)
 	if err == nil {
 		err = s.tellSaid(ctx, rows)
 	}
@@ -92,10 +92,9 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 // columnsRead are what is read of events.
 const columnsRead = "SELECT ts, id, event, message_id, sender_domain, document FROM "
 
-// read reads the events that a question is for, as many as its limit says; few is
-// for joinSaid.
-func (s *Store) read(ctx context.Context, q *Query, ascending, few bool) ([]row, bool, error) {
-	b, err := s.page(q, ascending, few)
+// read reads the events that a question is for, as many as its limit says.
+func (s *Store) read(ctx context.Context, q *Query, ascending bool) ([]row, bool, error) {
+	b, err := s.page(q, ascending)
 	if err != nil {
 		return nil, false, err
 	}
@@ -103,14 +102,9 @@ func (s *Store) read(ctx context.Context, q *Query, ascending, few bool) ([]row,
 }
 
 // page makes the statement for read.
-func (s *Store) page(q *Query, ascending, few bool) (*builder, error) {
+func (s *Store) page(q *Query, ascending bool) (*builder, error) {
 	b := s.ask(columnsRead)
 	b.from(q.Filter, q.Domains)
-	if asksSaid(q.Filter) {
-		if err := b.joinSaid(q, few); err != nil {
-			return nil, err
-		}
-	}
 	b.text(" WHERE ")
 	if err := q.where(b, q.Ascending); err != nil {
 		return nil, err
@@ -222,11 +216,7 @@ type row struct {
 }
 
 // ask begins a statement.
-func (s *Store) ask(sql string) *builder {
-	b := &builder{database: s.db, tagsOf: "tags"}
-	b.text(sql)
-	return b
-}
+func (s *Store) ask(sql string) *builder { return s.db.ask(sql) }
 
 // errEnough ends an answer.
 var errEnough = errors.New("enough")
@@ -259,17 +249,7 @@ func (s *Store) each(ctx context.Context, b *builder, take func(scan func(...any
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
-	rows, err := s.db.read.QueryContext(ctx, b.sql.String(), b.args...)
-	if err != nil {
-		return fmt.Errorf("event store: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := take(rows.Scan); err != nil {
-			return fmt.Errorf("event store: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
+	if err := b.each(ctx, s.db.read, take); err != nil {
 		return fmt.Errorf("event store: %w", err)
 	}
 	return nil

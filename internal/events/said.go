@@ -2,148 +2,134 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"maps"
 	"slices"
-	"time"
+	"strings"
 )
 
 // What a sender's form says about a message (tags, variables, names of attachments)
 // is in its accepted events: a delivery knows nothing of it. Clients ask for
-// deliveries by it, and want to read it there, so the two are brought together when
-// they ask: by message ID and sending domain, because a message ID is anybody's to
-// choose. Documents are stored as they came.
-
-// asksSaid reports whether a filter asks for what a form says.
-func asksSaid(f Filter) bool {
-	switch f := f.(type) {
-	case And:
-		return slices.ContainsFunc(f, asksSaid)
-	case Or:
-		return slices.ContainsFunc(f, asksSaid)
-	case Not:
-		return asksSaid(f.Filter)
-	case Is:
-		return f.Field == FieldTags || f.Field == FieldAttachment
-	}
-	return false
-}
-
-// saidTags is the column of tags where joinSaid was called: the event's own, or
-// that of the message.
-const saidTags = "CASE WHEN tags <> '' THEN tags ELSE coalesce(said_tags, '') END"
-
-// joinSaid adds the tags of messages. If the events in question are few it asks for
-// their messages first, so that one of a thousand recipients is looked at once
-// and not a thousand times; else it goes through all accepted events.
-func (b *builder) joinSaid(q *Query, few bool) error {
-	b.text(" LEFT JOIN (SELECT message_id AS said_id, sender_domain AS said_domain, max(tags) AS said_tags FROM events WHERE ")
-	if err := b.scope(q.Domains); err != nil {
-		return err
-	}
-	b.text(" AND event = 'accepted' AND tags <> '' AND message_id <> ''")
-	if few {
-		about := *q
-		about.Filter = withoutSaid(q.Filter)
-		keyed := b.keyed
-		b.text(" AND message_id IN (SELECT message_id FROM ")
-		b.from(about.Filter, about.Domains)
-		defer func() { b.keyed = keyed }()
-		b.text(" WHERE ")
-		if err := about.where(b, q.Ascending); err != nil {
-			return err
-		}
-		b.text(" AND event <> 'accepted')")
-	}
-	b.text(" GROUP BY message_id, sender_domain) AS said ON said_id = message_id AND said_domain = sender_domain")
-	b.tagsOf = saidTags
-	return nil
-}
-
-// withoutSaid is a filter that lets through all that the other does, and asks for
-// nothing that a form says.
-func withoutSaid(f Filter) Filter {
-	all, ok := f.(And)
-	if !ok {
-		return nil
-	}
-	others := And{}
-	for _, one := range all {
-		if !asksSaid(one) {
-			others = append(others, one)
-		}
-	}
-	return others
-}
-
-// narrow reports whether a filter lets through few events, which an index finds.
-func narrow(f Filter) bool {
-	switch f := f.(type) {
-	case And:
-		return slices.ContainsFunc(f, narrow)
-	case Is:
-		return f.Field == FieldRecipient || f.Field == FieldMessageID || f.Field == FieldQueueID
-	}
-	return false
-}
-
-// steps are how many events are looked at first for what a form says, and then. A
-// page that many events are for is full soon; the rest is looked at as a whole.
-var steps = []int{2_000, 20_000}
-
-// find reads the events that a page is made of, in the direction of reading.
-func (s *Store) find(ctx context.Context, q Query, ascending bool) (all []row, cut bool, err error) {
-	few := narrow(q.Filter)
-	if asksSaid(q.Filter) && !few {
-		for _, n := range steps {
-			edge, there, err := s.edge(ctx, &q, ascending, n)
-			if err != nil {
-				return nil, false, err
-			}
-			if few = !there; few {
-				break
-			}
-			part := q
-			if ascending {
-				edge = edge.Add(time.Microsecond)
-				part.End, q.Begin = edge, edge
-			} else {
-				part.Begin, q.End = edge, edge
-			}
-			some, cut, err := s.read(ctx, &part, ascending, true)
-			all = append(all, some...)
-			if err != nil || cut || len(some) == q.Limit {
-				return all, cut, err
-			}
-			q.Limit -= len(some)
-		}
-	}
-	some, cut, err := s.read(ctx, &q, ascending, few)
-	return append(all, some...), cut, err
-}
-
-// edge is the time of the n-th event in question, whatever is asked about it.
-func (s *Store) edge(ctx context.Context, q *Query, ascending bool, n int) (at time.Time, there bool, err error) {
-	b := s.ask("SELECT ts FROM events WHERE ")
-	all := *q
-	all.Filter = nil
-	if err := all.where(b, q.Ascending); err != nil {
-		return at, false, err
-	}
-	b.order(ascending, 1)
-	b.text(" OFFSET ")
-	b.arg(int64(n))
-	err = s.each(ctx, b, func(scan func(...any) error) error {
-		var ts int64
-		err := scan(&ts)
-		at, there = time.UnixMicro(ts), true
-		return err
-	})
-	return at, there, err
-}
+// deliveries by it, and want to read it there. So the column of tags is filled for
+// all events of a message when they are stored, and documents, which are stored as
+// they came, are completed when they are read: by message ID and sending domain,
+// because a message ID is anybody's to choose.
 
 // messageOf is what events of a message have in common.
 type messageOf struct{ id, domain string }
+
+func (m messageOf) compare(o messageOf) int {
+	return cmp.Or(strings.Compare(m.id, o.id), strings.Compare(m.domain, o.domain))
+}
+
+// message returns what a row has in common with others; ok is false if there is
+// nothing.
+func (c *columns) message() (m messageOf, ok bool) {
+	return messageOf{c.messageID, c.senderDomain}, c.messageID != ""
+}
+
+// fillTags gives events that follow on the acceptance of a message what its form
+// said.
+func (db *database) fillTags(ctx context.Context, rows []columnsAndDocument) error {
+	said := make(map[messageOf]string)
+	for i := range rows {
+		if m, ok := rows[i].message(); ok && said[m] == "" {
+			said[m] = rows[i].saidItself()
+		}
+	}
+	if err := db.readTags(ctx, said); err != nil {
+		return err
+	}
+	for i := range rows {
+		if m, ok := rows[i].message(); ok && rows[i].tags == "" {
+			rows[i].tags = said[m]
+		}
+	}
+	return nil
+}
+
+// saidItself is what the form said, in an accepted event.
+func (c *columns) saidItself() string {
+	if c.event != EventAccepted {
+		return ""
+	}
+	return c.tags
+}
+
+// lookups is how many messages one statement asks for.
+const lookups = 500
+
+// readTags finds what was said about messages of which that is not known.
+func (db *database) readTags(ctx context.Context, said map[messageOf]string) error {
+	var ids []string
+	for m, tags := range said {
+		if tags == "" {
+			ids = append(ids, m.id)
+		}
+	}
+	for some := range slices.Chunk(ids, lookups) {
+		err := db.tagsOf(some).each(ctx, db.write, func(scan func(...any) error) error {
+			var m messageOf
+			var tags string
+			if err := scan(&m.id, &m.domain, &tags); err != nil {
+				return err
+			}
+			if known, asked := said[m]; asked && known == "" {
+				said[m] = tags
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tagsOf makes the statement of readTags.
+func (db *database) tagsOf(ids []string) *builder {
+	b := db.ask("SELECT message_id, sender_domain, max(tags) FROM events WHERE event = 'accepted' AND tags <> '' AND message_id IN (")
+	b.argList(ids)
+	b.text(") GROUP BY message_id, sender_domain")
+	return b
+}
+
+// tagAllEarlier gives events what the form of their message said, that were stored
+// before its acceptance: a delivery may be over before the API has told that it took
+// the message.
+func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) error {
+	said := make(map[messageOf]string)
+	for i := range rows {
+		if m, ok := rows[i].message(); ok && rows[i].saidItself() != "" {
+			said[m] = rows[i].tags
+		}
+	}
+	// In order: two transactions may do this at a time.
+	for _, m := range slices.SortedFunc(maps.Keys(said), messageOf.compare) {
+		b := db.tagEarlier(m, said[m])
+		if _, err := tx.ExecContext(ctx, b.sql.String(), b.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tagEarlier makes the statement of tagAllEarlier for one message.
+func (db *database) tagEarlier(m messageOf, tags string) *builder {
+	b := db.ask("UPDATE events SET tags = ")
+	b.arg(tags)
+	b.text(" WHERE tags = '' AND event <> 'accepted' AND message_id = ")
+	b.arg(m.id)
+	b.text(" AND sender_domain = ")
+	b.arg(m.domain)
+	if db.parted {
+		b.text(" AND part IN (SELECT number FROM events_parts)")
+	}
+	return b
+}
 
 // form is what a form said, as it stands in an accepted event.
 type form struct {
@@ -196,7 +182,7 @@ func (s *Store) forms(ctx context.Context, found map[messageOf]*form) error {
 // ID and domain at once: it would take longer the more others have sent with the
 // same ID, and tell how much that is.
 func (b *builder) formsOf(messages map[messageOf]*form) {
-	b.text("SELECT column1, column2, (SELECT document FROM events WHERE event = 'accepted' AND message_id = column1 AND sender_domain = column2 LIMIT 1) " +
+	b.text("SELECT column1, column2, (SELECT document FROM events WHERE event = 'accepted' AND tags <> '' AND message_id = column1 AND sender_domain = column2 LIMIT 1) " +
 		"FROM (VALUES ")
 	first := true
 	for m := range messages {
