@@ -68,6 +68,7 @@ func TestPlans(t *testing.T) {
 		}
 		w.planned(t, when, b, "USE TEMP B-TREE FOR ORDER BY", either, "INDEX events_queue_id (part=? AND", "INDEX events_message_id (part=? AND")
 		m := messageOf{"m", "c1.example"}
+		w.planned(t, when, w.db.ask(anySaid), "", "INDEX events_said")
 		w.planned(t, when, w.db.tagsOf([]string{"m", "n"}), "", "INDEX events_said (message_id=?)")
 		w.planned(t, when, w.db.tagEarlier(m, "x"), "", "INDEX events_message_id (part=? AND message_id=? AND sender_domain=?)")
 		forms := w.db.ask("")

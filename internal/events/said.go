@@ -59,6 +59,9 @@ func (c *columns) saidItself() string {
 	return c.tags
 }
 
+// anySaid asks whether any form said anything.
+const anySaid = "SELECT EXISTS (SELECT 1 FROM events WHERE event = 'accepted' AND tags <> '')"
+
 // lookups is how many messages one statement asks for.
 const lookups = 500
 
@@ -69,6 +72,13 @@ func (db *database) readTags(ctx context.Context, said map[messageOf]string) err
 		if tags == "" {
 			ids = append(ids, m.id)
 		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var some bool // most relays know no forms
+	if err := db.write.QueryRowContext(ctx, anySaid).Scan(&some); err != nil || !some {
+		return err
 	}
 	for some := range slices.Chunk(ids, lookups) {
 		err := db.tagsOf(some).each(ctx, db.write, func(scan func(...any) error) error {
