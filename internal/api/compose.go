@@ -130,11 +130,10 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 		}
 		h.Set(map[string]string{"to": "To", "cc": "Cc"}[name], strings.Join(words, ", "))
 	}
-	d.recipients = unique(d.recipients)
-	if len(d.recipients) == 0 { // groups without anybody in them
+	switch d.recipients = unique(d.recipients); {
+	case len(d.recipients) == 0: // to is a group of nobody: "undisclosed-recipients:;"
 		return missing("to")
-	}
-	if len(d.recipients) > maxRecipients {
+	case len(d.recipients) > maxRecipients:
 		return tooManyRecipients()
 	}
 	return nil

@@ -209,6 +209,7 @@ func TestRefusedMessages(t *testing.T) {
 		{without("to"), 400, "to parameter is missing"},
 		{without("text"), 400, "Need at least one of 'text', 'html' or 'amp-html' parameters specified"},
 		{with("to", ""), 400, "to parameter is not a valid address. please check documentation"},
+		{with("to", "undisclosed-recipients:;"), 400, "to parameter is missing"},
 		{with("to", "bob"), 400, "to parameter is not a valid address"},
 		{with("to", "bob@localhost"), 400, "to parameter is not a valid address"},
 		{with("to", "bob@[192.0.2.1]"), 400, "to parameter is not a valid address"},
