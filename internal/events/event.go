@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"mime"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/emersion/go-message"
 
 	"tlscontrol/internal/events/journal"
 	"tlscontrol/internal/policy"
@@ -140,7 +143,7 @@ func parseColumns(document []byte) (columns, error) {
 		verified:        truth(p.DeliveryStatus.Verified),
 		mxHost:          fold(p.DeliveryStatus.MXHost, maxDomain),
 		size:            p.Message.Size,
-		subject:         fold(p.Message.Headers.Subject, maxText),
+		subject:         fold(decoded(p.Message.Headers.Subject), maxText),
 		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments) + markVariables(p.Variables),
 		list:            fold(p.MailingList.Address, maxText),
 	}
@@ -151,6 +154,17 @@ func parseColumns(document []byte) (columns, error) {
 		c.list = fold(p.Message.Headers.ListID, maxText)
 	}
 	return c, nil
+}
+
+// decoded is the value of a header field as people read it and ask for it: documents of
+// deliveries quote the field as it crossed the wire, with encoded words (RFC 2047).
+// What cannot be decoded stays as it is.
+func decoded(value string) string {
+	decoder := mime.WordDecoder{CharsetReader: message.CharsetReader}
+	if text, err := decoder.DecodeHeader(value); err == nil {
+		return text
+	}
+	return value
 }
 
 // fold brings text into the form in which it is compared: lower case, valid

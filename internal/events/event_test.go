@@ -49,6 +49,30 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestSubjectAsPeopleReadIt: a delivery's document has the subject as it crossed the
+// wire, and is found by the words in it all the same.
+func TestSubjectAsPeopleReadIt(t *testing.T) {
+	t.Parallel()
+	for subject, want := range map[string]string{
+		"Hello World":                           "hello world",
+		"=?utf-8?q?Gr=C3=BC=C3=9Fe_m3?=":        "grüße m3",
+		"=?UTF-8?B?R3LDvMOf?= =?utf-8?q?e_an?=": "grüße an",
+		"Re: =?iso-8859-1?Q?Gr=FC=DFe?= an":     "re: grüße an",
+		"=?nothing?q?x?=":                       "=?nothing?q?x?=",
+		"=?utf-8?b?R3LDvM":                      "=?utf-8?b?r3ldvm",
+		"=?utf-8?q?=00=FF?=":                    "\ufffd\ufffd",
+	} {
+		quoted, err := json.Marshal(subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := event(t, `{"event":"x","id":"y","timestamp":1,"message":{"headers":{"subject":`+string(quoted)+`}}}`)
+		if e.subject != want {
+			t.Errorf("%s: %q, want %q", subject, e.subject, want)
+		}
+	}
+}
+
 func TestAcceptedDocument(t *testing.T) {
 	t.Parallel()
 	e, err := Accepted{Time: time.Unix(12, 34e3), Sender: "a@B.example", Recipient: "c@D.example"}.Event()
