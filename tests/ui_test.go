@@ -319,6 +319,31 @@ func TestPageShowsHostileTextAsText(t *testing.T) {
 	}
 }
 
+// TestPageShowsLongAndEncodedTexts: a reply that is one long word makes no view wider
+// than its screen, and a subject is there as people read it.
+func TestPageShowsLongAndEncodedTexts(t *testing.T) {
+	t.Parallel()
+	chromium(t)
+	long := strings.Repeat("verylong", 100)
+	var d map[string]any
+	if err := json.Unmarshal([]byte(sample(time.Now().Add(-time.Minute), 5)), &d); err != nil {
+		t.Fatal(err)
+	}
+	d["recipient"] = long[:240] + "@example.net"
+	d["message"].(map[string]any)["headers"].(map[string]any)["subject"] = "Re: =?utf-8?q?Gr=C3=BC?= =?UTF-8?B?w59l?= an =?iso-8859-1?q?J=FCrgen_=2E?= =?x?q?y?="
+	said := d["delivery-status"].(map[string]any)
+	said["message"], said["description"], said["mx-host"] = long, "mx1.example.net said: "+long, long[:240]
+	said["hosts"] = []any{map[string]any{"mx-host": long[:240], "mx-ip": "198.51.100.2", "reason": "connect", "message": long}}
+	s := newPage(t, "", []string{jsonOf(t, d)})
+	b := s.login(s.key(""))
+	b.until("document.querySelectorAll('#rows tr').length === 1")
+	b.fits("long-log")
+	b.click("#rows a")
+	b.until("document.querySelectorAll('#story li.event').length === 1")
+	b.shows("Re: Grüße an Jürgen .=?x?q?y?=")
+	b.fits("long-story")
+}
+
 func jsonOf(t *testing.T, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)

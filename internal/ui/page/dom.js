@@ -96,3 +96,18 @@ export function text(value) {
   const s = typeof value === 'object' ? JSON.stringify(value) : String(value);
   return s.toWellFormed ? s.toWellFormed() : s; // half a surrogate pair has no place in an address
 }
+
+// decoded is the text of a header field with its encoded words (RFC 2047) as people
+// read them. What is not one stays as it is.
+export function decoded(value) {
+  return value.replace(/(=\?[^?\s]+\?[bq]\?[^?\s]*\?=)\s+(?==\?[^?\s]+\?[bq]\?[^?\s]*\?=)/gi, '$1')
+    .replace(/=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?\s]*)\?=/gi, (word, charset, kind, body) => {
+      try {
+        const octets = kind.toLowerCase() === 'b' ? atob(body)
+          : body.replace(/_/g, ' ').replace(/=([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+        return new TextDecoder(charset).decode(Uint8Array.from(octets, (c) => c.charCodeAt(0)));
+      } catch {
+        return word;
+      }
+    });
+}

@@ -2,7 +2,7 @@
 // with everything that their documents say.
 
 import * as data from './data.js';
-import { $, badge, list, make, moment, object, outcome, table, text, time, what } from './dom.js';
+import { $, badge, decoded, list, make, moment, object, outcome, table, text, time, what } from './dom.js';
 
 const SOURCES = {
   message: 'the message itself', destination: 'the destination’s block', domain: 'the domain’s block',
@@ -33,7 +33,7 @@ function tell(id, docs) {
   return [
     facts([
       ['Sender', text(object(first.envelope).sender) || '<> (a bounce)'],
-      ['Subject', headers.subject],
+      ['Subject', decoded(text(headers.subject))],
       ['Message ID', headers['message-id']],
       ['Queue ID', docs.map((d) => d['queue-id']).find(Boolean) ?? id],
       ['Size', docs.map((d) => object(d.message).size).find(Boolean), 'octets'],
