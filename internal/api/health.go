@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -75,16 +76,42 @@ func (a *API) askParts() healthAnswer {
 	if last, holds = a.health.get(); holds {
 		return last
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readyPatience)
-	defer cancel()
-	result := healthAnswer{Status: "ok", Checks: map[string]string{}}
-	for name, check := range a.Ready {
-		result.Checks[name] = "ok"
-		if err := check(ctx); err != nil {
-			result.Checks[name], result.Status = "failed", "failed"
-			a.Log("not ready", "part", name, "reason", err.Error())
-		}
-	}
+	result := a.askAll()
 	a.health.put(result)
 	return result
+}
+
+// askAll asks all parts at the same time: one that hangs must not use up the time of
+// the others, and have them called failed, too.
+func (a *API) askAll() healthAnswer {
+	ctx, cancel := context.WithTimeout(context.Background(), readyPatience)
+	defer cancel()
+	type said struct {
+		part string
+		err  error
+	}
+	all := make(chan said, len(a.Ready))
+	for part, check := range a.Ready {
+		go func() { all <- said{part, asked(ctx, check)} }()
+	}
+	result := healthAnswer{Status: "ok", Checks: map[string]string{}}
+	for range a.Ready {
+		s := <-all
+		result.Checks[s.part] = "ok"
+		if s.err != nil {
+			result.Checks[s.part], result.Status = "failed", "failed"
+			a.Log("not ready", "part", s.part, "reason", s.err.Error())
+		}
+	}
+	return result
+}
+
+// asked is what a part says. One that panics does not work either.
+func asked(ctx context.Context, check func(context.Context) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return check(ctx)
 }

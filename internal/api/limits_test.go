@@ -59,6 +59,40 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestReadyAsksAllAtOnce: a part that hangs must not use up the time of the others,
+// which would be called failed, too. Here each waits until all have been asked.
+func TestReadyAsksAllAtOnce(t *testing.T) {
+	t.Parallel()
+	var asked sync.WaitGroup
+	asked.Add(3)
+	all := make(chan bool)
+	go func() {
+		asked.Wait()
+		close(all)
+	}()
+	meet := func(ctx context.Context) error {
+		asked.Done()
+		select {
+		case <-all:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	w := newWorld(t, func(c *Config) {
+		c.Ready = map[string]func(context.Context) error{"domains": meet, "events": meet, "keys": func(ctx context.Context) error {
+			if err := meet(ctx); err != nil {
+				return err
+			}
+			panic("a mistake")
+		}}
+	})
+	want := `{"status":"failed","checks":{"domains":"ok","events":"ok","keys":"failed"}}` + "\n"
+	if got := w.do(request{method: "GET", path: "/readyz"}); got.status != 503 || got.body != want {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
 // Anybody may ask whether a part is ready, and while one does not answer that must
 // not take the places of those who send mail.
 func TestReadyWhileAPartHangs(t *testing.T) {
