@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
 
@@ -283,6 +284,7 @@ func (p *parser) condition(w token) (Filter, error) {
 		if !strings.Contains(strings.Trim(w.text, "@"), "@") {
 			return Contains{p.field, w.text}, nil
 		}
+		return Is{p.field, spellings(w.text)}, nil
 	case anywhere:
 		return Contains{p.field, w.text}, nil
 	case asID:
@@ -299,6 +301,23 @@ func (p *parser) condition(w token) (Filter, error) {
 		return nil, bad("%s parameter: unexpected %s, expected true or false", p.name, shown(w.text))
 	}
 	return p.is(w.text), nil
+}
+
+// spellings are the address, and the same with its domain in U-labels and in
+// A-labels, where it has others: documents quote it as the queue had it.
+func spellings(address string) []string {
+	at := strings.LastIndexByte(address, '@')
+	all := []string{address}
+	domain, err := policy.ParseDomain(address[at+1:])
+	if err != nil {
+		return all
+	}
+	for _, other := range []string{domain, asciiDomain(domain)} {
+		if other != strings.ToLower(address[at+1:]) {
+			all = append(all, address[:at+1]+other)
+		}
+	}
+	return all
 }
 
 // choice is one of a few words. Another one would never be found, which tells

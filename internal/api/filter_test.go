@@ -45,6 +45,8 @@ func TestFilters(t *testing.T) {
 		{"severity", "Temporary OR permanent", "(severity=Temporary | severity=permanent)"},
 		{"severity", "permanent", "severity=permanent"},
 		{"recipient", "b@example.net", "recipient=b@example.net"},
+		{"recipient", "b@xn--bcher-kva.example", "recipient=b@xn--bcher-kva.example,b@bücher.example"},
+		{"from", "b@Bücher.example", "sender=b@Bücher.example,b@xn--bcher-kva.example"},
 		{"recipients", "example.net", "recipient~example.net"},
 		{"to", "@example.net", "recipient~@example.net"},
 		{"from", "a@example.com OR b@example.com", "(sender=a@example.com | sender=b@example.com)"},
