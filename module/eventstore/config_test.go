@@ -197,3 +197,13 @@ func TestRegistered(t *testing.T) {
 		t.Error("a block that was not read does something")
 	}
 }
+
+// TestLogNamesTheBlock: of several stores the log says which one has trouble.
+func TestLogNamesTheBlock(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"events": "event_store/events", "": "event_store"} {
+		if got := newModule(name).log.Name; got != want {
+			t.Errorf("%q: got %s, want %s", name, got, want)
+		}
+	}
+}

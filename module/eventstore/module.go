@@ -49,7 +49,11 @@ func New(_, instName string, _, inlineArgs []string) (module.Module, error) {
 }
 
 func newModule(instName string) *Module {
-	return &Module{instName: instName, log: log.Logger{Name: modName}}
+	m := &Module{instName: instName, log: log.Logger{Name: modName}}
+	if instName != "" { // there may be several, and each has its own database
+		m.log.Name += "/" + instName
+	}
+	return m
 }
 
 // Init reads the block and starts the store. Every error carries file and line.
