@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/lib/pq"
@@ -21,6 +22,12 @@ import (
 // passfile matches the word by which psql finds a password. The driver does not know
 // it, and would hand it to the server as a setting, which refuses the connection.
 var passfile = regexp.MustCompile(`(^|[\s?&])passfile\s*=`)
+
+// sslmode matches how the connection is protected. The driver looks at the word only
+// when the server has answered, and knows fewer than psql.
+var sslmode = regexp.MustCompile(`(?:^|[\s?&])sslmode\s*=\s*'?([^\s&']*)`)
+
+var sslmodes = []string{"", "disable", "require", "verify-ca", "verify-full"}
 
 // CheckDSN returns what is wrong with a connection string. The error does not
 // quote it: there may be a password in it.
@@ -34,6 +41,10 @@ func CheckDSN(dsn string) error {
 		return errors.New("unexpected word, expected NAME=VALUE; a value with spaces is written as '...'")
 	case err == nil && passfile.MatchString(dsn):
 		return errors.New("unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment")
+	case err == nil:
+		if m := sslmode.FindStringSubmatch(dsn); m != nil && !slices.Contains(sslmodes, m[1]) {
+			return fmt.Errorf("sslmode: unexpected %q, expected disable, require, verify-ca or verify-full", m[1])
+		}
 	}
 	return err
 }

@@ -104,6 +104,8 @@ func TestMistakes(t *testing.T) {
 		{"driver postgres", `1: dsn: expected a connection string, because of driver postgres`},
 		{"driver postgres\ndsn events.db", `3: dsn: unexpected word, expected NAME=VALUE; a value with spaces is written as '...'`},
 		{"driver postgres\ndsn postgres://maddy:secret@db:port/x", `3: dsn: the URL cannot be read`},
+		{"driver postgres\ndsn host=db.example sslmode=prefer", `3: dsn: sslmode: unexpected "prefer", expected disable, require, verify-ca or verify-full`},
+		{"driver postgres\ndsn postgres://maddy@db.example/x?sslmode=verify", `3: dsn: sslmode: unexpected "verify", expected disable, require, verify-ca or verify-full`},
 		{"driver postgres\ndsn host=db.example passfile=/etc/pgpass", `3: dsn: unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment`},
 		{"driver postgres\ndsn postgres://maddy@db.example/x?passfile=/etc/pgpass", `3: dsn: unexpected passfile, expected the file's name in PGPASSFILE in maddy's environment`},
 	} {
