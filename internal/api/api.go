@@ -108,7 +108,9 @@ type Accepted struct {
 
 // Events keeps what happened to messages.
 type Events interface {
-	Accepted(Accepted)
+	// Accepted adds the event of a message that was taken. It may wait for room,
+	// until the context ends.
+	Accepted(context.Context, Accepted)
 	// Query returns a page. A question that the store does not understand is an
 	// *Error.
 	Query(ctx context.Context, q Query) (Page, error)

@@ -170,7 +170,7 @@ func (d domainsOf) Set(ctx context.Context, name string, change Change) (Domain,
 // eventsOf answers every question with one page.
 type eventsOf struct{ w *world }
 
-func (e eventsOf) Accepted(a Accepted) {
+func (e eventsOf) Accepted(_ context.Context, a Accepted) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	e.w.accepted = append(e.w.accepted, a)

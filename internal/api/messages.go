@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -118,6 +119,10 @@ func refused(err error) error {
 	return bad("%s", no.Text)
 }
 
+// tellPatience is how long the answer to a message waits for a disk that does not
+// take its events.
+const tellPatience = 5 * time.Second
+
 // tell adds an accepted event for each recipient.
 func (a *API) tell(at time.Time, queueID string, d *draft, m *Message) {
 	if a.Events == nil {
@@ -131,8 +136,11 @@ func (a *API) tell(at time.Time, queueID string, d *draft, m *Message) {
 			headers[name] = v
 		}
 	}
+	// The message is taken, whether or not the client is still there.
+	ctx, cancel := context.WithTimeout(context.Background(), tellPatience)
+	defer cancel()
 	for _, to := range m.Recipients {
-		a.Events.Accepted(Accepted{
+		a.Events.Accepted(ctx, Accepted{
 			Time: at, QueueID: queueID, Sender: m.Sender, Recipient: to,
 			Headers: headers, Size: d.size, Tags: d.options.tags, Variables: d.variables, Attachments: d.files,
 		})

@@ -139,7 +139,7 @@ const maxKept = 64 << 10
 func (s *Store) Concluded(a *delivery.Attempt, _ float64) {
 	buf := documents.Get().(*[]byte)
 	line := status.Append((*buf)[:0], a, s.options)
-	s.put(bytes.TrimSuffix(line, []byte("\n")))
+	s.put(bytes.TrimSuffix(line, []byte("\n")), s.queue.put)
 	if cap(line) <= maxKept {
 		*buf = line
 		documents.Put(buf)
@@ -148,12 +148,18 @@ func (s *Store) Concluded(a *delivery.Attempt, _ float64) {
 
 // Add adds an event. It does not wait for anything: the event can be asked for
 // some tenths of a second later.
-func (s *Store) Add(e Event) { s.put(e.document) }
+func (s *Store) Add(e Event) { s.put(e.document, s.queue.put) }
 
-func (s *Store) put(document []byte) {
+// AddPatiently is Add for those who can wait where the disk does not keep up, until
+// the context ends: events of deliveries, which cannot, have room meanwhile.
+func (s *Store) AddPatiently(ctx context.Context, e Event) {
+	s.put(e.document, func(document []byte) bool { return s.queue.putPatiently(ctx, document) })
+}
+
+func (s *Store) put(document []byte, into func([]byte) bool) {
 	if len(document) > journal.MaxLine {
 		s.lost(1, "too large")
-	} else if !s.queue.put(document) {
+	} else if !into(document) {
 		s.lost(1, "the disk does not keep up, or the store is closed")
 	}
 }

@@ -61,7 +61,7 @@ type store struct {
 var _ api.Events = store{}
 
 // Accepted adds the event of a message that was taken over.
-func (s store) Accepted(a api.Accepted) {
+func (s store) Accepted(ctx context.Context, a api.Accepted) {
 	e, err := events.Accepted{
 		Time: a.Time, QueueID: a.QueueID, Sender: a.Sender, Recipient: a.Recipient,
 		Headers: a.Headers, Size: a.Size, Tags: a.Tags, Variables: a.Variables, Attachments: a.Attachments, Method: "http",
@@ -70,7 +70,7 @@ func (s store) Accepted(a api.Accepted) {
 		s.log.Error("accepted event is lost", err, "msg_id", a.QueueID)
 		return
 	}
-	s.Add(e)
+	s.AddPatiently(ctx, e)
 }
 
 // Query asks for a page.
