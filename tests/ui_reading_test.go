@@ -119,7 +119,7 @@ func TestPageOfOneDomain(t *testing.T) {
 	b.run(chromedp.KeyEvent("\r"))
 	b.until("!document.getElementById('view-log').hidden")
 	b.view("#domains")
-	b.until("document.querySelectorAll('[role=switch]').length === 6 && document.getElementById('find').checkVisibility()")
+	b.until("document.querySelectorAll('[role=switch]').length === 4 && document.getElementById('find').checkVisibility()")
 	b.view("#log")
 	b.until("document.getElementById('f-domain').checkVisibility() && document.getElementById('log-title').innerText === 'Deliveries'")
 	b.click("#logout")

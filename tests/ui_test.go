@@ -222,10 +222,12 @@ func TestPageSwitches(t *testing.T) {
 	b.click("#nav a[href='#domains']")
 	b.shows("block.example")
 	b.shows("from its block in the configuration")
-	b.click("[aria-label='Require TLS, block.example']")
-	b.shows(s.path("maddy.conf:"))
-	if on := eval[string](b, "document.querySelector('[aria-label=\"Require TLS, block.example\"]').ariaChecked"); on != "true" {
-		t.Errorf("it shows %s", on)
+	b.shows("It can only be changed there.")
+	if state := eval[string](b, "[...document.querySelectorAll('article .state')].map((s) => s.textContent).join() + document.querySelectorAll('[role=switch]').length"); state != "On,Off0" {
+		t.Errorf("it shows %s", state)
+	}
+	if status, body := s.call("PUT", "/v3/domains/block.example/connection", key, url.Values{"require_tls": {"no"}}); status != 409 || !strings.Contains(body, s.path("maddy.conf:")) {
+		t.Errorf("%d %s", status, body)
 	}
 
 	b.fill("#d-search", "Example.org")

@@ -108,6 +108,9 @@ func (a *API) examine(d *draft, domain string) error {
 	if err := controls(d.header); err != nil {
 		return err
 	}
+	if line := aloneCR(d.body); line > 0 {
+		return bad("message parameter: line %d of the body has a CR without LF in it", line)
+	}
 	if len(d.header.Values("From")) > 1 {
 		return bad("message parameter: the header has more than one From")
 	}
@@ -158,6 +161,21 @@ func controls(h textproto.Header) error {
 		}
 	}
 	return nil
+}
+
+// aloneCR returns the number of the first line with a CR that ends no line, 0 if there
+// is none. SMTP has no such thing (RFC 5321, section 2.3.8): it leaves as a line
+// break, behind the back of whoever has signed the message.
+func aloneCR(body []byte) int {
+	for at := 0; ; {
+		cr := bytes.IndexByte(body[at:], '\r')
+		if cr < 0 {
+			return 0
+		}
+		if at += cr + 1; at == len(body) || body[at] != '\n' {
+			return 1 + bytes.Count(body[:at], []byte("\n"))
+		}
+	}
 }
 
 // takeOverride moves what the header asks for into the options. The two may not

@@ -77,6 +77,8 @@ type Domain struct {
 	RequireTLS, SkipVerification bool
 	// The words of the delivery log for where the values come from.
 	RequireTLSSource, SkipVerificationSource string
+	// ReadOnly is true if the configuration decides, and Set would refuse.
+	ReadOnly bool
 }
 
 // Change is what becomes of the settings; what is Unset stays.

@@ -33,6 +33,7 @@ type domainDocument struct {
 	// Ours.
 	RequireTLSSource       string `json:"require_tls_source,omitempty"`
 	SkipVerificationSource string `json:"skip_verification_source,omitempty"`
+	ReadOnly               bool   `json:"read_only,omitempty"`
 	Error                  string `json:"error,omitempty"` // why the settings cannot be told
 }
 
@@ -47,7 +48,7 @@ func document(d Domain) domainDocument {
 		ID: d.Name, Name: d.Name, CreatedAt: unknownCreation, State: "active", Type: "custom",
 		SpamAction: "disabled", WebScheme: "https",
 		RequireTLS: d.RequireTLS, SkipVerification: d.SkipVerification,
-		RequireTLSSource: d.RequireTLSSource, SkipVerificationSource: d.SkipVerificationSource,
+		RequireTLSSource: d.RequireTLSSource, SkipVerificationSource: d.SkipVerificationSource, ReadOnly: d.ReadOnly,
 	}
 }
 

@@ -143,7 +143,7 @@ func (d domainsOf) Get(_ context.Context, name string) (Domain, error) {
 	c := d.w.domains[name]
 	return Domain{
 		Name: name, RequireTLS: c.RequireTLS == policy.Yes, SkipVerification: c.SkipVerification == policy.Yes,
-		RequireTLSSource: "table", SkipVerificationSource: "default",
+		RequireTLSSource: "table", SkipVerificationSource: "default", ReadOnly: name == "fixed.example",
 	}, nil
 }
 

@@ -50,7 +50,7 @@ func named[M module.Module](node config.Node, kind string) (none M, err error) {
 	}
 	mod, ok := found.(M)
 	if !ok {
-		return none, config.NodeErr(node, "%s: %s is a %s block, expected a %s block",
+		return none, config.NodeErr(node, "%s: %s is a block of %s, expected one of %s",
 			node.Name, node.Args[0], found.Name(), kind)
 	}
 	return mod, nil

@@ -186,7 +186,7 @@ func TestDirective(t *testing.T) {
 		{"delivery_log &a b", `maddy.conf:1: delivery_log: unexpected "b", expected &name or a block`},
 		{"delivery_log &test-deliveries { }", "maddy.conf:1: delivery_log: a block is not allowed after &test-deliveries"},
 		{"delivery_log &test-nowhere", `maddy.conf:1: delivery_log: there is no block named "test-nowhere"`},
-		{"delivery_log &test-other", "maddy.conf:1: delivery_log: &test-other is a other block, expected a delivery_log block"},
+		{"delivery_log &test-other", "maddy.conf:1: delivery_log: &test-other is a block of other, expected one of delivery_log"},
 		{"delivery_log &test-broken", `maddy.conf:2: output: unexpected "x", expected file PATH, stderr, stdout, syslog or off`},
 		{"delivery_log {\n output y\n}", `maddy.conf:2: output: unexpected "y", expected file PATH, stderr, stdout, syslog or off`},
 	} {

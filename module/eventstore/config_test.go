@@ -154,7 +154,7 @@ func TestDirective(t *testing.T) {
 		{"event_store &a b", `1: event_store: unexpected "b", expected &name or a block`},
 		{"event_store &test-events { }", "1: event_store: a block is not allowed after &test-events"},
 		{"event_store &test-nowhere", `1: event_store: there is no block named "test-nowhere"`},
-		{"event_store &test-other", "1: event_store: &test-other is a other block, expected a event_store block"},
+		{"event_store &test-other", "1: event_store: &test-other is a block of other, expected one of event_store"},
 		{"event_store &test-broken", `2: keep: unexpected "x", expected a time from 1h to 36500d, such as 30d or 12h, or forever`},
 	} {
 		got, err := Directive(config.NewMap(nil, config.Node{}), block(t, strings.ReplaceAll(c.text, "test-", prefix)))

@@ -64,6 +64,7 @@ func shown(d tlspolicy.Domain) api.Domain {
 		SkipVerification:       d.Settings.SkipVerification,
 		RequireTLSSource:       string(d.Settings.RequireTLSSource),
 		SkipVerificationSource: string(d.Settings.SkipVerificationSource),
+		ReadOnly:               d.Block != "",
 	}
 }
 

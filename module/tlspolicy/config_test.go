@@ -262,7 +262,7 @@ dummy directive_dummy`)
 		t.Errorf("got %v, want %s", err, want)
 	}
 	_, err = readPolicy(t, "policy &directive_dummy")
-	if want := `maddy.conf:2: policy: &directive_dummy is a dummy block, expected a tls_policy block`; err == nil || err.Error() != want {
+	if want := `maddy.conf:2: policy: &directive_dummy is a block of dummy, expected one of tls_policy`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

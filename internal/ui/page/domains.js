@@ -69,6 +69,7 @@ function card(domain) {
     return it;
   }
   for (const [field, label, help] of SWITCHES) it.append(toggle(it, domain, name, field, label, help));
+  if (domain.read_only && !data.confined()) it.append(make('p', { class: 'quiet fixed' }, 'The configuration has a block for this domain. It can only be changed there.'));
   return it;
 }
 
@@ -82,7 +83,7 @@ function setting(label, help, source, state) {
 function toggle(it, domain, name, field, label, help) {
   const on = domain[field] === true;
   const source = text(domain[`${field}_source`]);
-  if (data.confined()) return setting(label, help, source, make('strong', { class: 'state', 'data-field': field }, on ? 'On' : 'Off'));
+  if (data.confined() || domain.read_only) return setting(label, help, source, make('strong', { class: 'state', 'data-field': field }, on ? 'On' : 'Off'));
   const button = make('button', {
     type: 'button', role: 'switch', 'aria-checked': String(on), 'data-field': field, class: 'switch',
     'aria-label': `${label}, ${name}`,
