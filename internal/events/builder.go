@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/lib/pq"
 )
 
 // builder makes a statement. What a question says goes into args and nowhere
@@ -28,8 +30,13 @@ func (db *database) ask(sql string) *builder {
 	return b
 }
 
+// querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // each runs the statement and gives every row to take.
-func (b *builder) each(ctx context.Context, on *sql.DB, take func(scan func(...any) error) error) error {
+func (b *builder) each(ctx context.Context, on querier, take func(scan func(...any) error) error) error {
 	rows, err := on.QueryContext(ctx, b.sql.String(), b.args...)
 	if err != nil {
 		return err
@@ -108,14 +115,23 @@ func (b *builder) list(all []Filter, between, none string, depth int) error {
 	return nil
 }
 
-// argList is several arguments.
-func (b *builder) argList(values []string) {
+// among is the condition that a column is one of many values, which PostgreSQL plans
+// quickly as an array alone.
+func (b *builder) among(column string, values []string) {
+	if b.numbered {
+		b.text(column + " = ANY(")
+		b.arg(pq.Array(values))
+		b.text(")")
+		return
+	}
+	b.text(column + " IN (")
 	for i, v := range values {
 		if i > 0 {
 			b.text(",")
 		}
 		b.arg(v)
 	}
+	b.text(")")
 }
 
 // tags looks for tags between their marks, or for attachments between theirs. Where

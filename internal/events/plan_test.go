@@ -71,6 +71,7 @@ func TestPlans(t *testing.T) {
 		w.planned(t, when, w.db.ask(anySaid), "", "INDEX events_said")
 		w.planned(t, when, w.db.tagsOf([]string{"m", "n"}), "", "INDEX events_said (message_id=?)")
 		w.planned(t, when, w.db.tagEarlier(m, "x"), "", "INDEX events_message_id (part=? AND message_id=? AND sender_domain=?)")
+		w.planned(t, when, w.db.untagged([]string{"m", "n"}), "", "INDEX events_message_id (part=? AND message_id=?)")
 		forms := w.db.ask("")
 		forms.formsOf(map[messageOf]*form{m: nil})
 		w.planned(t, when, forms, "", "INDEX events_said (message_id=? AND sender_domain=?)")

@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -63,7 +62,7 @@ func (c *columns) saidItself() string {
 const anySaid = "SELECT EXISTS (SELECT 1 FROM events WHERE event = 'accepted' AND tags <> '')"
 
 // lookups is how many messages one statement asks for.
-const lookups = 500
+const lookups = 1000
 
 // readTags finds what was said about messages of which that is not known.
 func (db *database) readTags(ctx context.Context, said map[messageOf]string) error {
@@ -101,9 +100,9 @@ func (db *database) readTags(ctx context.Context, said map[messageOf]string) err
 
 // tagsOf makes the statement of readTags.
 func (db *database) tagsOf(ids []string) *builder {
-	b := db.ask("SELECT message_id, sender_domain, max(tags) FROM events WHERE event = 'accepted' AND tags <> '' AND message_id IN (")
-	b.argList(ids)
-	b.text(") GROUP BY message_id, sender_domain")
+	b := db.ask("SELECT message_id, sender_domain, max(tags) FROM events WHERE event = 'accepted' AND tags <> '' AND ")
+	b.among("message_id", ids)
+	b.text(" GROUP BY message_id, sender_domain")
 	return b
 }
 
@@ -117,14 +116,46 @@ func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []column
 			said[m] = rows[i].tags
 		}
 	}
+	ids := make([]string, 0, len(said))
+	for m := range said {
+		ids = append(ids, m.id)
+	}
+	var earlier []messageOf
+	for some := range slices.Chunk(ids, lookups) {
+		err := db.untagged(some).each(ctx, tx, func(scan func(...any) error) error {
+			var m messageOf
+			err := scan(&m.id, &m.domain)
+			if said[m] != "" {
+				earlier = append(earlier, m)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	// In order: two transactions may do this at a time.
-	for _, m := range slices.SortedFunc(maps.Keys(said), messageOf.compare) {
+	slices.SortFunc(earlier, messageOf.compare)
+	for _, m := range slices.Compact(earlier) {
 		b := db.tagEarlier(m, said[m])
 		if _, err := tx.ExecContext(ctx, b.sql.String(), b.args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// untagged asks which messages have events that do not say what their form said.
+func (db *database) untagged(ids []string) *builder {
+	b := db.ask("SELECT message_id, sender_domain FROM ")
+	if db.parted {
+		b.text("events_parts CROSS JOIN events WHERE part = number AND ")
+	} else {
+		b.text("events WHERE ")
+	}
+	b.among("message_id", ids)
+	b.text(" AND tags = '' AND event <> 'accepted'")
+	return b
 }
 
 // tagEarlier makes the statement of tagAllEarlier for one message.
