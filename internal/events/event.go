@@ -24,6 +24,7 @@ const (
 	maxDomain  = 255
 	maxAddress = 512
 	maxText    = 1024
+	maxSaid    = 4096 // tags of a message, and names of its files, which no index of PostgreSQL has
 )
 
 // Event is one event: a JSON document, and what it can be asked for by. Parse
@@ -225,7 +226,7 @@ func joinTags(tags []string) string {
 	}
 	s := tagMark
 	for _, t := range tags {
-		if s += foldTag(t) + tagMark; len(s) > maxText {
+		if s += foldTag(t) + tagMark; len(s) > maxSaid {
 			break
 		}
 	}
@@ -243,7 +244,7 @@ func joinFiles(files []Attachment) string {
 	}
 	s := fileMark
 	for _, f := range files {
-		if s += foldTag(f.FileName) + fileMark; len(s) > maxText {
+		if s += foldTag(f.FileName) + fileMark; len(s) > maxSaid {
 			break
 		}
 	}

@@ -6,8 +6,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
+	"maps"
+	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // What a sender's form says about a message (tags, variables, names of attachments)
@@ -30,20 +34,20 @@ func (c *columns) message() (m messageOf, ok bool) {
 	return messageOf{c.messageID, c.senderDomain}, c.messageID != ""
 }
 
-// fillTags gives events that follow on the acceptance of a message what its form
-// said.
+// fillTags gives deliveries what the form of their message said. Of several forms
+// with one message ID the latest counts, here and wherever they are looked up.
 func (db *database) fillTags(ctx context.Context, rows []columnsAndDocument) error {
 	said := make(map[messageOf]string)
 	for i := range rows {
-		if m, ok := rows[i].message(); ok && said[m] == "" {
-			said[m] = rows[i].saidItself()
+		if m, ok := rows[i].message(); ok {
+			said[m] = cmp.Or(rows[i].saidItself(), said[m])
 		}
 	}
 	if err := db.readTags(ctx, said); err != nil {
 		return err
 	}
 	for i := range rows {
-		if m, ok := rows[i].message(); ok && rows[i].tags == "" {
+		if m, ok := rows[i].message(); ok && rows[i].event != EventAccepted && rows[i].tags == "" {
 			rows[i].tags = said[m]
 		}
 	}
@@ -58,38 +62,39 @@ func (c *columns) saidItself() string {
 	return c.tags
 }
 
-// anySaid asks whether any form said anything.
-const anySaid = "SELECT EXISTS (SELECT 1 FROM events WHERE event = 'accepted' AND tags <> '')"
-
 // lookups is how many messages one statement asks for.
 const lookups = 1000
 
+// anySaid asks for a form that said anything; by its order it goes through the index
+// of those alone.
+const anySaid = "SELECT message_id FROM events WHERE event = 'accepted' AND tags <> '' ORDER BY message_id, sender_domain, ts LIMIT 1"
+
 // readTags finds what was said about messages of which that is not known.
 func (db *database) readTags(ctx context.Context, said map[messageOf]string) error {
-	var ids []string
+	var unknown []messageOf
 	for m, tags := range said {
 		if tags == "" {
-			ids = append(ids, m.id)
+			unknown = append(unknown, m)
 		}
 	}
-	if len(ids) == 0 {
+	if len(unknown) == 0 {
 		return nil
 	}
-	var some bool // most relays know no forms
-	if err := db.write.QueryRowContext(ctx, anySaid).Scan(&some); err != nil || !some {
+	var one string
+	err := db.write.QueryRowContext(ctx, anySaid).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // most relays know no forms
+	}
+	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(ids, lookups) {
-		err := db.tagsOf(some).each(ctx, db.write, func(scan func(...any) error) error {
+	for some := range slices.Chunk(unknown, lookups) {
+		err := db.latestOf("tags", some).each(ctx, db.write, func(scan func(...any) error) error {
 			var m messageOf
-			var tags string
-			if err := scan(&m.id, &m.domain, &tags); err != nil {
-				return err
-			}
-			if known, asked := said[m]; asked && known == "" {
-				said[m] = tags
-			}
-			return nil
+			var tags sql.NullString
+			err := scan(&m.id, &m.domain, &tags)
+			said[m] = tags.String
+			return err
 		})
 		if err != nil {
 			return err
@@ -98,22 +103,41 @@ func (db *database) readTags(ctx context.Context, said map[messageOf]string) err
 	return nil
 }
 
-// tagsOf makes the statement of readTags.
-func (db *database) tagsOf(ids []string) *builder {
-	b := db.ask("SELECT message_id, sender_domain, max(tags) FROM events WHERE event = 'accepted' AND tags <> '' AND ")
-	b.among("message_id", ids)
-	b.text(" GROUP BY message_id, sender_domain")
+// latestOf asks for a column of the latest accepted event of each message whose form
+// said anything. They are looked for by message ID and domain at once, and one is
+// enough: it would take longer the more others have sent with the same ID, and tell
+// how much that is.
+func (db *database) latestOf(column string, messages []messageOf) *builder {
+	b := db.ask("SELECT column1, column2, (SELECT " + column + " FROM events WHERE event = 'accepted' AND tags <> '' " +
+		"AND message_id = column1 AND sender_domain = column2 ORDER BY ts DESC LIMIT 1) FROM (VALUES ")
+	for i, m := range messages {
+		if i > 0 {
+			b.text(",")
+		}
+		b.text("(")
+		b.arg(m.id)
+		b.text(",")
+		b.arg(m.domain)
+		b.text(")")
+	}
+	b.text(") AS asked")
 	return b
 }
 
-// tagAllEarlier gives events what the form of their message said, that were stored
-// before its acceptance: a delivery may be over before the API has told that it took
+// overtaken is how long before its acceptance a delivery can be over: moments. Events
+// from before are about something else that has the same message ID.
+const overtaken = time.Hour
+
+// tagAllEarlier gives deliveries what the form of their message said, that were
+// stored before its acceptance: they may be over before the API has told that it took
 // the message.
 func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) error {
 	said := make(map[messageOf]string)
+	since := int64(math.MaxInt64)
 	for i := range rows {
 		if m, ok := rows[i].message(); ok && rows[i].saidItself() != "" {
 			said[m] = rows[i].tags
+			since = min(since, rows[i].ts-overtaken.Microseconds())
 		}
 	}
 	ids := make([]string, 0, len(said))
@@ -122,7 +146,7 @@ func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []column
 	}
 	var earlier []messageOf
 	for some := range slices.Chunk(ids, lookups) {
-		err := db.untagged(some).each(ctx, tx, func(scan func(...any) error) error {
+		err := db.untagged(some, since).each(ctx, tx, func(scan func(...any) error) error {
 			var m messageOf
 			err := scan(&m.id, &m.domain)
 			if said[m] != "" {
@@ -137,7 +161,7 @@ func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []column
 	// In order: two transactions may do this at a time.
 	slices.SortFunc(earlier, messageOf.compare)
 	for _, m := range slices.Compact(earlier) {
-		b := db.tagEarlier(m, said[m])
+		b := db.tagEarlier(m, said[m], since)
 		if _, err := tx.ExecContext(ctx, b.sql.String(), b.args...); err != nil {
 			return err
 		}
@@ -145,31 +169,38 @@ func (db *database) tagAllEarlier(ctx context.Context, tx *sql.Tx, rows []column
 	return nil
 }
 
-// untagged asks which messages have events that do not say what their form said.
-func (db *database) untagged(ids []string) *builder {
-	b := db.ask("SELECT message_id, sender_domain FROM ")
-	if db.parted {
-		b.text("events_parts CROSS JOIN events WHERE part = number AND ")
-	} else {
-		b.text("events WHERE ")
-	}
+// untagged asks which messages have deliveries since a time that do not say what
+// their form said.
+func (db *database) untagged(ids []string, since int64) *builder {
+	b := db.ask("SELECT message_id, sender_domain FROM events WHERE ")
 	b.among("message_id", ids)
+	b.since(since)
 	b.text(" AND tags = '' AND event <> 'accepted'")
 	return b
 }
 
 // tagEarlier makes the statement of tagAllEarlier for one message.
-func (db *database) tagEarlier(m messageOf, tags string) *builder {
+func (db *database) tagEarlier(m messageOf, tags string, since int64) *builder {
 	b := db.ask("UPDATE events SET tags = ")
 	b.arg(tags)
 	b.text(" WHERE tags = '' AND event <> 'accepted' AND message_id = ")
 	b.arg(m.id)
 	b.text(" AND sender_domain = ")
 	b.arg(m.domain)
-	if db.parted {
-		b.text(" AND part IN (SELECT number FROM events_parts)")
-	}
+	b.since(since)
 	return b
+}
+
+// since restricts a statement that goes by an index of messages to events since a
+// time.
+func (b *builder) since(micros int64) {
+	b.text(" AND ts >= ")
+	b.arg(micros)
+	if b.parted {
+		b.text(" AND part IN (SELECT number FROM events_parts WHERE begins >= (SELECT max(begins) FROM events_parts WHERE begins <= ")
+		b.arg(micros)
+		b.text("))")
+	}
 }
 
 // form is what a form said, as it stands in an accepted event.
@@ -203,9 +234,7 @@ func (s *Store) tellSaid(ctx context.Context, rows []row) error {
 // forms finds what was said about messages. One of the accepted events of a message
 // will do.
 func (s *Store) forms(ctx context.Context, found map[messageOf]*form) error {
-	b := s.ask("")
-	b.formsOf(found)
-	return s.each(ctx, b, func(scan func(...any) error) error {
+	return s.each(ctx, s.db.latestOf("document", slices.Collect(maps.Keys(found))), func(scan func(...any) error) error {
 		var m messageOf
 		var document []byte
 		if err := scan(&m.id, &m.domain, &document); err != nil {
@@ -217,27 +246,6 @@ func (s *Store) forms(ctx context.Context, found map[messageOf]*form) error {
 		}
 		return nil
 	})
-}
-
-// formsOf asks for an accepted event of each message. They are looked for by message
-// ID and domain at once: it would take longer the more others have sent with the
-// same ID, and tell how much that is.
-func (b *builder) formsOf(messages map[messageOf]*form) {
-	b.text("SELECT column1, column2, (SELECT document FROM events WHERE event = 'accepted' AND tags <> '' AND message_id = column1 AND sender_domain = column2 LIMIT 1) " +
-		"FROM (VALUES ")
-	first := true
-	for m := range messages {
-		if !first {
-			b.text(",")
-		}
-		first = false
-		b.text("(")
-		b.arg(m.id)
-		b.text(",")
-		b.arg(m.domain)
-		b.text(")")
-	}
-	b.text(") AS asked")
 }
 
 // into adds to a document what it does not say itself.

@@ -162,6 +162,51 @@ func TestSaidInAnyOrder(t *testing.T) {
 	})
 }
 
+// TestSaidTwice: of two forms with one message ID the later one counts, in what is
+// found and in what is read; a later acceptance whose form says nothing stays so, and
+// deliveries of long before are about something else.
+func TestSaidTwice(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		a, b := mail{id: "m@x", domain: "one.example", tags: []string{"a"}}, mail{id: "m@x", domain: "one.example", tags: []string{"b"}}
+		nothing := mail{id: "m@x", domain: "one.example"}
+		delivery := func(n int) Event {
+			return event(t, fact{n: n, event: "delivered", sender: "a@one.example", messageID: "m@x"}.document())
+		}
+		stored := int64(0)
+		add := func(events ...Event) {
+			t.Helper()
+			for _, e := range events {
+				w.Add(e)
+				stored++
+			}
+			w.count.awaitStored(t, stored)
+		}
+		hour := int(overtaken / time.Second)
+		at := func(n int) time.Time { return epoch.Add(time.Duration(n) * time.Second) }
+		add(delivery(0), delivery(hour))
+		add(a.accepted(t, at(hour+100), "r@example.net"))
+		add(delivery(hour + 200))
+		add(b.accepted(t, at(hour+300), "r@example.net"), nothing.accepted(t, at(hour+400), "r@example.net"))
+		add(delivery(hour + 500))
+		delivered := Is{FieldEvent, []string{"delivered"}}
+		for tag, want := range map[string]string{"a": fmt.Sprint(hour, " ", hour+200), "b": fmt.Sprint(hour + 500), "": "0"} {
+			if got, _ := w.ask(t, Query{Ascending: true, Filter: And{delivered, Is{FieldTags, []string{tag}}}}); got != want {
+				t.Errorf("tag %q: got %q, want %q", tag, got, want)
+			}
+		}
+		accepted := Is{FieldEvent, []string{"accepted"}}
+		if p, err := w.Query(context.Background(), Query{Filter: And{accepted, Is{FieldTags, []string{""}}}}); err != nil || len(p.Items) != 1 {
+			t.Errorf("%d acceptances say nothing, %v", len(p.Items), err)
+		}
+		_, page := w.ask(t, Query{Filter: delivered, Limit: 1})
+		if !strings.Contains(string(page.Items[0]), `"tags":["b"]`) {
+			t.Errorf("got %s", page.Items[0])
+		}
+	})
+}
+
 // BenchmarkSaid asks for deliveries by the tags of their messages, of which every
 // other has a common one, and every thousandth a rare one.
 func BenchmarkSaid(b *testing.B) {

@@ -2,9 +2,14 @@
 
 -- What forms said is looked up for all messages of a batch or a page, and events
 -- are asked for by it. Who does not use tags pays nothing.
-CREATE INDEX events_said ON events (message_id, sender_domain) WHERE event = 'accepted' AND tags <> '';
+CREATE INDEX events_said ON events (message_id, sender_domain, ts) WHERE event = 'accepted' AND tags <> '';
 CREATE INDEX events_tagged ON events (sender_domain, ts) WHERE tags <> '';
+-- Deliveries of a message are looked up since a time.
+DROP INDEX events_message_id;
+CREATE INDEX events_message_id ON events (message_id, sender_domain, ts);
 
 -- +goose Down
+DROP INDEX events_message_id;
+CREATE INDEX events_message_id ON events (message_id, sender_domain);
 DROP INDEX events_tagged;
 DROP INDEX events_said;
