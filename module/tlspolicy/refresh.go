@@ -9,16 +9,17 @@ import (
 // A relay asks the table for a domain when it has mail of it. Of a change that
 // another relay or the command line made since, it would know nothing when the
 // table fails, and could send in clear what must not be sent so any more. So it
-// asks again, once a minute, for the domains that had mail lately, as long as the
+// asks again, twice a minute, for the domains that had mail lately, as long as the
 // table answers: what counts during an outage is what the table said at its
 // beginning, but for a minute.
 
 const (
-	// refreshEvery is how old what is known of a domain gets while the table
+	// refreshEvery is the time between two refreshes. What was asked for since the one
+	// before waits for the next: what is known gets twice as old while the table
 	// answers.
-	refreshEvery = time.Minute
+	refreshEvery = 30 * time.Second
 	// refreshPause is between two questions: many domains make no table busier. What
-	// is not asked for within a minute is so in the next, those with a row first.
+	// is not asked for in one refresh is so in the next, those with a row first.
 	refreshPause = 20 * time.Millisecond
 )
 
@@ -69,9 +70,13 @@ func (m *Module) refresh(ctx context.Context) {
 		asking, cancel := context.WithTimeout(ctx, m.last.patience)
 		started := m.last.now()
 		row, err := m.fetchRow(asking, domain)
+		silent := asking.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if err != nil && silent {
+			m.last.rest() // so that no message waits to find out
 		}
 		m.last.put(domain, row, err, started)
 		if err != nil && !err.Broken {
