@@ -190,6 +190,14 @@ func (d *day) lines() []byte {
 	return b
 }
 
+// sessions adds up all counts.
+func (d *day) sessions() (n int64) {
+	for l := range d.all() {
+		n = plus(n, l.Count)
+	}
+	return n
+}
+
 // all are the counts of the day, each once. Failures whose details found no room
 // are one without any.
 func (d *day) all() iter.Seq[countsLine] {

@@ -107,8 +107,9 @@ func saltOf(ctx context.Context, db querier, submitter string) (salt string, err
 	return salt, err
 }
 
-// clocksApart is how far the clocks of this machine and of the database may be
-// from each other before the operator is told.
+// clocksApart is how far the clocks of this machine and of the database may be from
+// each other. Beyond that a relay neither brings what it has counted, perhaps for a
+// wrong day, nor reports a day that goes on, nor removes what others have counted.
 const clocksApart = 5 * time.Minute
 
 // now implements ledger. It is the database's time: relays whose clocks differ must
@@ -121,26 +122,15 @@ func (s *shared) now(ctx context.Context) (now time.Time, err error) {
 	} else if err := s.db.QueryRowContext(ctx, "SELECT now()").Scan(&now); err != nil {
 		return time.Time{}, err
 	}
-	if ahead := s.cfg.Now().Sub(now); ahead.Abs() > clocksApart {
-		s.complainThat("the clock of this machine is not that of the TLS report database; nothing is due before both say so",
-			fmt.Errorf("%s apart", ahead.Abs().Round(time.Second)))
+	if apart := s.cfg.Now().Sub(now).Abs(); apart > clocksApart {
+		return time.Time{}, fmt.Errorf("the clock of this machine is not that of the database: %s apart", apart.Round(time.Second))
 	}
 	return now.UTC(), nil
-}
-
-// earlier is the time that both clocks say is over. One that is days ahead must not
-// report a day that goes on, or remove what others have counted.
-func (s *shared) earlier(now time.Time) time.Time {
-	if ours := s.cfg.Now().UTC(); ours.Before(now) {
-		return ours
-	}
-	return now
 }
 
 // due implements ledger. It also removes what is too old; if that fails, reports go
 // out all the same.
 func (s *shared) due(ctx context.Context, now time.Time) (tasks []task, err error) {
-	now = s.earlier(now)
 	err = s.do(ctx, askWithin, func(ctx context.Context) error {
 		tasks, err = s.allDue(ctx, now)
 		return err

@@ -66,11 +66,10 @@ func (s *shared) upload(ctx context.Context, leaving bool) error {
 		return err
 	}
 	return s.do(ctx, uploadWithin, func(ctx context.Context) error {
-		theirs, err := s.now(ctx)
+		now, err := s.now(ctx)
 		if err != nil {
 			return err
 		}
-		now := s.earlier(theirs)
 		// A part that is left from before keeps the file of its day from being cut.
 		// After the second round everything is there that was counted when this began;
 		// on a busy relay there would always be a reason for another one.
@@ -148,7 +147,10 @@ func (s *shared) uploadPart(ctx context.Context, name string, now time.Time) err
 	day, id, _ := partName(name)
 	path := filepath.Join(s.cfg.Dir, name)
 	if tooOld(day, now) {
-		s.cfg.Log.Error("TLS report data is lost: it could not be brought to the database in time", "day", day)
+		d, err := loadCounts(path, day)
+		sessions := d.sessions()
+		s.cfg.Log.Error("TLS report data is lost: it could not be brought to the database in time", "day", day, "sessions", sessions, "error", err)
+		s.cfg.Count.Lost(sessions)
 		return os.Remove(path)
 	}
 	d, err := loadCounts(path, day)
