@@ -121,7 +121,7 @@ func refused(err error) error {
 
 // tellPatience is how long the answer to a message waits for a disk that does not
 // take its events.
-const tellPatience = 5 * time.Second
+const tellPatience = 30 * time.Second
 
 // tell adds an accepted event for each recipient.
 func (a *API) tell(at time.Time, queueID string, d *draft, m *Message) {

@@ -13,6 +13,7 @@ const titles = { log: 'Deliveries', charts: 'Charts', domains: 'Domains', messag
 
 let current = null; // the view that is shown
 let session = null;
+let last = ''; // the key that was logged in before, if the address is still its
 
 const failed = (err) => {
   if (err.status !== 401) say($('alert'), err.message || String(err), true);
@@ -58,6 +59,8 @@ async function go(moved) {
 
 function begin(opened) {
   session = opened;
+  if (last && last !== session.key) forget();
+  last = session.key;
   $('key-id').textContent = session.key;
   confine(text(session.domain));
   show($('nav'));
@@ -71,6 +74,11 @@ function confine(domain) {
   for (const e of document.querySelectorAll('.all')) show(e, domain === '');
   for (const e of document.querySelectorAll('.own')) show(e, domain !== '');
   for (const e of document.querySelectorAll('h1 > .own')) e.textContent = ` of ${domain}`;
+}
+
+// forget takes out of the address what it is about: it may name a recipient.
+function forget() {
+  history.replaceState(null, '', location.pathname);
 }
 
 function end() {
@@ -107,7 +115,7 @@ $('logout').addEventListener('click', async () => {
   } catch (err) {
     if (err.status !== 401) return failed(err);
   }
-  history.replaceState(null, '', location.pathname); // it may name a recipient
+  forget();
   end();
 });
 

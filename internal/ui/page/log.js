@@ -19,6 +19,7 @@ let newest = 0; // seconds
 let older = ''; // token
 let paused = false;
 let timer = 0;
+let asked = {}; // the filters of what is shown
 let visit = 0; // answers to earlier questions do not count
 
 for (const reason of REASONS) $('f-reason').append(make('option', null, reason));
@@ -38,7 +39,7 @@ function parameters() {
 // choose sets the filters to those of an address, as far as there are such.
 function choose(wanted) {
   for (const field of $('filters').elements) {
-    if (!field.name) continue;
+    if (!field.name || field.name === 'domain' && data.confined()) continue;
     field.value = wanted.get(field.name) ?? '';
     if (field.selectedIndex === -1) field.selectedIndex = 0;
   }
@@ -47,7 +48,7 @@ function choose(wanted) {
 // remember puts the filters into the address, to be kept as a bookmark.
 function remember() {
   const filters = new URLSearchParams([...new FormData($('filters'))].filter(([, value]) => value.trim() !== ''));
-  history.replaceState(null, '', filters.size > 0 ? `#log?${filters}` : '#log');
+  history.replaceState(null, '', String(filters) ? `#log?${filters}` : '#log');
 }
 
 const domainOnly = ({ domain }) => ({ domain });
@@ -58,8 +59,11 @@ export async function enter(filters) {
   if (filters) choose(new URLSearchParams(filters));
   remember();
   const mine = ++visit;
-  await load(mine);
-  schedule(mine);
+  try {
+    await load(mine);
+  } finally {
+    if (mine === visit) schedule(mine); // it is followed also if it could not be loaded
+  }
 }
 
 export function leave() {
@@ -75,7 +79,8 @@ export function clear() {
 }
 
 async function load(mine) {
-  const page = await data.events({ ...parameters(), limit: PAGE });
+  asked = parameters();
+  const page = await data.events({ ...asked, limit: PAGE });
   if (mine !== visit) return;
   shown = new Set();
   newest = 0;
@@ -120,7 +125,7 @@ function schedule(mine) {
 // A clock that is ahead, of another relay with the same store, hides nothing.
 async function follow(mine) {
   if (newest === 0) return load(mine);
-  let page = await data.events({ ...parameters(), begin: Math.max(0, Math.min(newest, data.now()) - OVERLAP).toFixed(6), ascending: 'yes', limit: 300 });
+  let page = await data.events({ ...asked, begin: Math.max(0, Math.min(newest, data.now()) - OVERLAP).toFixed(6), ascending: 'yes', limit: 300 });
   let added = 0;
   for (let i = 0; mine === visit; i++) {
     const items = fresh(list(page.items));
@@ -128,7 +133,7 @@ async function follow(mine) {
     add(items);
     if (page.more !== true) break;
     if (i === BEHIND) return load(mine);
-    page = await data.eventsPage(page.paging.next, domainOnly(parameters()));
+    page = await data.eventsPage(page.paging.next, domainOnly(asked));
   }
   if (added > 0 && mine === visit) $('news').textContent = added === 1 ? '1 new event' : `${count(added)} new events`;
 }
@@ -182,10 +187,7 @@ function report(err) {
 function again(event) {
   event?.preventDefault();
   leave();
-  enter().catch((err) => {
-    schedule(visit);
-    report(err);
-  });
+  enter().catch(report);
 }
 
 $('tail').addEventListener('click', () => setPaused(!paused));
@@ -195,7 +197,7 @@ for (const select of $('filters').querySelectorAll('select')) select.addEventLis
 $('older').addEventListener('click', async () => {
   const mine = visit;
   try {
-    const page = await data.eventsPage(older, domainOnly(parameters()));
+    const page = await data.eventsPage(older, domainOnly(asked));
     if (mine !== visit) return;
     $('rows').append(...fresh(list(page.items)).map(row));
     older = page.paging.next;
