@@ -561,7 +561,7 @@ func TestDatabaseTime(t *testing.T) {
 	t.Parallel()
 	relays := newRelays(t, 1)
 	w := relays[0]
-	w.cfg.database = nil
+	w.cfg.database, w.cfg.Now = nil, nil
 	w.open()
 	before := time.Now().Add(-clocksApart)
 	now, err := w.r.shared.now(context.Background())
