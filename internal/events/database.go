@@ -14,9 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations/*/*.sql
@@ -38,8 +35,8 @@ var ErrUnavailable = errors.New("the event database is not available")
 
 // dialect is where databases differ.
 type dialect struct {
-	goose       goose.Dialect
 	migrations  string // folder
+	migrate     func(context.Context, *database, fs.FS) error
 	numbered    bool   // placeholders are $1, $2… and not ?
 	parted      bool   // indexes begin with the part (parts.go)
 	writers     int    // connections for writing
@@ -49,7 +46,6 @@ type dialect struct {
 	badDocument func(error) bool // an error that comes from what a row holds
 	upkeep      []string         // statements that the database needs now and then
 	clock       string           // asks what time it is, in microseconds; "" if the database has no clock of its own
-	locker      bool             // migrations of several processes need a lock
 }
 
 // columnsAndDocument is a row.
@@ -62,7 +58,6 @@ type columnsAndDocument struct {
 type database struct {
 	dialect
 	write, read *sql.DB
-	schema      driver.Connector // to change the schema with; nil: write
 
 	migrating sync.Mutex
 	ready     atomic.Bool // the schema is what it must be
@@ -102,7 +97,11 @@ func (db *database) prepare(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	if err := db.migrate(ctx); err != nil {
+	folder, err := fs.Sub(migrations, db.migrations)
+	if err != nil {
+		return err
+	}
+	if err := db.migrate(ctx, db, folder); err != nil {
 		return err
 	}
 	if db.path != "" {
@@ -137,38 +136,6 @@ func (db *database) leave() {
 	db.write.SetMaxIdleConns(db.writers)
 	db.read.SetMaxIdleConns(0)
 	db.read.SetMaxIdleConns(maxReaders)
-}
-
-func (db *database) migrate(ctx context.Context) error {
-	folder, err := fs.Sub(migrations, db.migrations)
-	if err != nil {
-		return err
-	}
-	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithAllowOutofOrder(false)}
-	if db.locker {
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return err
-		}
-		opts = append(opts, goose.WithSessionLocker(locker))
-	}
-	// goose logs and waits when it cannot connect; this says it at once.
-	if err := db.write.PingContext(ctx); err != nil {
-		return err
-	}
-	changer := db.write
-	if db.schema != nil {
-		changer = sql.OpenDB(db.schema)
-		defer changer.Close()
-	}
-	p, err := goose.NewProvider(db.goose, changer, folder, opts...)
-	if err != nil {
-		return err
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("preparing the schema: %w", err)
-	}
-	return nil
 }
 
 // enoughForTwo is how many rows are worth two transactions.

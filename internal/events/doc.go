@@ -25,6 +25,7 @@
 // depends on nothing else (builder.go). Pages go from a place on, a Cursor, and
 // not from a number of rows on, so that what comes in meanwhile moves nothing.
 //
-// What the form of a message said stands in its accepted events only. Deliveries
-// are brought together with it when they are read (said.go).
+// What the form of a message said stands in its accepted events only. Deliveries are
+// found by it because their columns have it, too, and tell it because it is added
+// to their documents when they are read (said.go).
 package events

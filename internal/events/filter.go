@@ -94,11 +94,11 @@ type Or []Filter
 // connection.
 type Not struct{ Filter Filter }
 
-// Is is true when the field is one of the values, whatever their letter case;
-// tags and names of attachments, which are those of the message also where an event
-// does not repeat them, when one of them is. The values of tls and certificate-verified are true
-// and false, those of size are numbers. The empty value means that the document
-// does not have the field.
+// Is is true when the field is one of the values, whatever their letter case; tags
+// and names of attachments, which are those of the message also where an event does
+// not repeat them, when one of them is. The values of tls and certificate-verified
+// are true and false, those of size are numbers. The empty value means that the
+// document does not have the field.
 type Is struct {
 	Field  Field
 	Values []string

@@ -238,7 +238,7 @@ func oldFile(t *testing.T, path string, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := goose.NewProvider(sqliteDialect.goose, db, folder, goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, folder, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		t.Fatal(err)
 	}

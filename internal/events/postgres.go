@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
 
 	"github.com/lib/pq"
 	"github.com/pressly/goose/v3"
@@ -13,14 +14,15 @@ import (
 
 // postgresDialect is PostgreSQL, from version 11 on.
 var postgresDialect = dialect{
-	goose:      goose.DialectPostgres,
 	migrations: "migrations/postgres",
-	numbered:   true,
-	writers:    3, // one for the keeper
-	twoAtOnce:  true,
-	indexOf:    "strpos",
-	insert:     insertPostgres,
-	locker:     true,
+	migrate: func(ctx context.Context, db *database, folder fs.FS) error {
+		return postgres.Migrate(ctx, db.write, folder, goose.DefaultTablename)
+	},
+	numbered:  true,
+	writers:   3, // one for the keeper
+	twoAtOnce: true,
+	indexOf:   "strpos",
+	insert:    insertPostgres,
 	// A planner that knows nothing of a table that grew quickly goes through all of
 	// it by time, to find the few events of a message.
 	upkeep: []string{"ANALYZE events"},

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -14,8 +16,8 @@ import (
 // sqliteDialect is SQLite through the driver that the process has: the library
 // itself where there is cgo (sqlite_cgo.go), else a translation to Go.
 var sqliteDialect = dialect{
-	goose:       goose.DialectSQLite3,
 	migrations:  "migrations/sqlite",
+	migrate:     migrateSQLite,
 	writers:     1, // SQLite has one at a time
 	indexOf:     "instr",
 	parted:      true,
@@ -49,10 +51,27 @@ func openSQLite(path string, partSize int64) *database {
 	d := sqliteDialect
 	d.insert = sqliteInserter{partSize}.insert
 	db := newDatabase(d, &sqliteConnector{path, sqlitePragmas}, &sqliteConnector{path, sqliteReaderPragmas})
-	db.schema = &sqliteConnector{path, sqliteSchemaPragmas}
 	db.path = path
 	db.read.SetConnMaxLifetime(maxIdle) // see leave
 	return db
+}
+
+// migrateSQLite brings the schema up to date over a connection of its own.
+func migrateSQLite(ctx context.Context, db *database, folder fs.FS) error {
+	changer := sql.OpenDB(&sqliteConnector{db.path, sqliteSchemaPragmas})
+	defer changer.Close()
+	// goose logs and waits when it cannot connect; this says it at once.
+	if err := changer.PingContext(ctx); err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, changer, folder, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("preparing the schema: %w", err)
+	}
+	return nil
 }
 
 // sqliteConnector opens connections and prepares them in the same way with
