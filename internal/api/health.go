@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -29,6 +30,7 @@ const readyFor = time.Second
 // lastReady is what the parts said last.
 type lastReady struct {
 	asking sync.Mutex // held by who asks them
+	silent sync.Map   // by name, the parts that have been asked and have not answered
 
 	lock   sync.Mutex
 	at     time.Time
@@ -81,6 +83,10 @@ func (a *API) askParts() healthAnswer {
 	return result
 }
 
+// errSilent is what is wrong with a part that heeds no context. It is not asked again
+// before it has answered.
+var errSilent = errors.New("it does not answer")
+
 // askAll asks all parts at the same time: one that hangs must not use up the time of
 // the others, and have them called failed, too.
 func (a *API) askAll() healthAnswer {
@@ -92,15 +98,35 @@ func (a *API) askAll() healthAnswer {
 	}
 	all := make(chan said, len(a.Ready))
 	for part, check := range a.Ready {
-		go func() { all <- said{part, asked(ctx, check)} }()
+		if _, silent := a.health.silent.LoadOrStore(part, true); silent {
+			all <- said{part, errSilent}
+			continue
+		}
+		go func() {
+			err := asked(ctx, check)
+			a.health.silent.Delete(part)
+			all <- said{part, err}
+		}()
 	}
 	result := healthAnswer{Status: "ok", Checks: map[string]string{}}
+	failed := func(part string, err error) {
+		result.Checks[part], result.Status = "failed", "failed"
+		a.Log("not ready", "part", part, "reason", err.Error())
+	}
 	for range a.Ready {
-		s := <-all
-		result.Checks[s.part] = "ok"
-		if s.err != nil {
-			result.Checks[s.part], result.Status = "failed", "failed"
-			a.Log("not ready", "part", s.part, "reason", s.err.Error())
+		select {
+		case s := <-all:
+			result.Checks[s.part] = "ok"
+			if s.err != nil {
+				failed(s.part, s.err)
+			}
+		case <-ctx.Done():
+			for part := range a.Ready {
+				if result.Checks[part] == "" {
+					failed(part, errSilent)
+				}
+			}
+			return result
 		}
 	}
 	return result

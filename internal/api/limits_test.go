@@ -13,7 +13,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -91,6 +93,36 @@ func TestReadyAsksAllAtOnce(t *testing.T) {
 	if got := w.do(request{method: "GET", path: "/readyz"}); got.status != 503 || got.body != want {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
+}
+
+// A part that heeds no context has failed when its time is over, and is not asked
+// again before it has answered.
+func TestReadyWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan error)
+		var asked atomic.Int64
+		a := &API{Config: Config{Log: func(string, ...any) {}, Ready: map[string]func(context.Context) error{
+			"good": func(context.Context) error { return nil },
+			"hangs": func(context.Context) error {
+				asked.Add(1)
+				return <-answers
+			},
+		}}}
+		for range 3 {
+			if got := a.askAll(); got.Status != "failed" || got.Checks["good"] != "ok" || got.Checks["hangs"] != "failed" {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if asked.Load() != 1 {
+			t.Errorf("asked %d times", asked.Load())
+		}
+		answers <- nil
+		synctest.Wait()
+		go func() { answers <- nil }()
+		if got := a.askAll(); got.Status != "ok" || asked.Load() != 2 {
+			t.Errorf("got %+v, asked %d times", got, asked.Load())
+		}
+	})
 }
 
 // Anybody may ask whether a part is ready, and while one does not answer that must
