@@ -31,9 +31,7 @@ func TestQueueWithPatience(t *testing.T) {
 	for range 2 {
 		go func() { put <- q.putPatiently(ctx, document) }()
 	}
-	for q.waiting() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	q.untilWaiting(ctx, t)
 	if !q.put(document) {
 		t.Error("no room for somebody who cannot wait")
 	}
@@ -56,17 +54,26 @@ func TestQueueWithPatience(t *testing.T) {
 	for q.put(document) {
 	}
 	go func() { put <- q.putPatiently(ctx, document) }()
-	for q.waiting() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	q.untilWaiting(ctx, t)
 	q.close()
 	if <-put {
 		t.Error("put into a closed queue")
 	}
 }
 
-func (q *queue) waiting() chan struct{} {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.taken
+// untilWaiting returns when somebody waits for room.
+func (q *queue) untilWaiting(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for {
+		q.mu.Lock()
+		waiting := q.taken != nil
+		q.mu.Unlock()
+		if waiting {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal("nobody waits")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -21,8 +21,8 @@ type running struct {
 	cancel context.CancelFunc
 }
 
-// start begins, with the first round after a while. do gets a context that ends when it has to, and a channel that is
-// closed when it should.
+// start begins, with the first round after a while. do gets a context that ends when
+// it has to, and a channel that is closed when it should.
 func (l *loop) start(first, every time.Duration, do func(ctx context.Context, quit <-chan struct{})) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
