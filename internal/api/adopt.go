@@ -187,20 +187,14 @@ func (a *API) takeOverride(d *draft) error {
 		return bad("message parameter: %s", err.Error())
 	}
 	o := &d.options.override
-	for _, pair := range []struct {
-		name  string
-		said  policy.Switch
-		taken *policy.Switch
-	}{
-		{"o:require-tls", asked.RequireTLS, &o.RequireTLS},
-		{"o:skip-verification", asked.SkipVerification, &o.SkipVerification},
-	} {
-		switch {
-		case pair.said == policy.Unset || pair.said == *pair.taken:
-		case *pair.taken == policy.Unset:
-			*pair.taken = pair.said
-		default:
-			return bad("%s parameter contradicts the header of the message", pair.name)
+	if asked.RequireTLS != policy.Unset {
+		if err := settle(&o.RequireTLS, "o:require-tls", asked.RequireTLS); err != nil {
+			return err
+		}
+	}
+	if asked.SkipVerification != policy.Unset {
+		if err := settle(&o.SkipVerification, "o:skip-verification", asked.SkipVerification); err != nil {
+			return err
 		}
 	}
 	for _, name := range fields.Names() {

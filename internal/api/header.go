@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-message"
 	"github.com/emersion/go-message/textproto"
 
+	"tlscontrol/internal/events"
 	"tlscontrol/internal/policy"
 )
 
@@ -265,12 +266,5 @@ func complete(h *textproto.Header, domain string) {
 	}
 }
 
-// plainText is the value of a field as people read it.
-func plainText(value string) string {
-	decoder := mime.WordDecoder{CharsetReader: message.CharsetReader}
-	value = strings.Join(strings.Fields(value), " ")
-	if text, err := decoder.DecodeHeader(value); err == nil {
-		return text
-	}
-	return value
-}
+// plainText is the value of a field as people read it, unfolded.
+func plainText(value string) string { return events.Decoded(strings.Join(strings.Fields(value), " ")) }

@@ -84,6 +84,10 @@ func set(taken *policy.Switch, name, value string) error {
 	if err != nil {
 		return err
 	}
+	return settle(taken, name, said)
+}
+
+func settle(taken *policy.Switch, name string, said policy.Switch) error {
 	if *taken != policy.Unset && *taken != said {
 		return bad("%s parameter contradicts the header of the message", name)
 	}

@@ -187,6 +187,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 	if c.key, err = a.authenticate(r, rt); err != nil {
 		return err
 	}
+	return a.run(w, r, rt, values, c, func(name string) (string, error) { return a.admit(c.key, rt, name) })
+}
+
+// run answers a request of whoever has shown a key, within the key's budget. admit
+// returns the normalised domain of the path, if the key is for it.
+func (a *API) run(w http.ResponseWriter, r *http.Request, rt *route, values map[string]string, c call, admit func(name string) (string, error)) error {
 	defer greet(r, c.key)()
 	c.budget = a.budgets.of(c.key.ID)
 	leave, err := c.budget.enter()
@@ -200,7 +206,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, values ma
 	}
 	defer done()
 	if name, ok := values["domain"]; ok {
-		if c.domain, err = a.admit(c.key, rt, name); err != nil {
+		if c.domain, err = admit(name); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"mime/quotedprintable"
 	"strings"
 
-	"github.com/emersion/go-message"
 	"github.com/emersion/go-message/textproto"
 
 	"tlscontrol/internal/events"
@@ -103,13 +102,9 @@ func variablesIn(h textproto.Header) (json.RawMessage, error) {
 	all := make(map[string]json.RawMessage)
 	size := 0
 	for _, value := range h.Values(variablesField) {
-		decoder := mime.WordDecoder{CharsetReader: message.CharsetReader}
-		text, err := decoder.DecodeHeader(value)
 		var said bytes.Buffer // without the spaces at which a field is folded
 		var some map[string]json.RawMessage
-		if err == nil {
-			err = json.Compact(&said, []byte(strings.ToValidUTF8(text, "\ufffd")))
-		}
+		err := json.Compact(&said, []byte(strings.ToValidUTF8(events.Decoded(value), "\ufffd")))
 		if size += said.Len(); err != nil || size > maxVariables || json.Unmarshal(said.Bytes(), &some) != nil {
 			return nil, bad("message parameter: %s: expected a JSON object of at most %d octets", variablesField, maxVariables)
 		}

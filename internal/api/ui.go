@@ -99,30 +99,13 @@ func (a *API) serveUI(w http.ResponseWriter, r *http.Request) error {
 	if c.key, c.session, err = a.visitor(r); err != nil {
 		return err
 	}
-	defer greet(r, c.key)()
 	if writes && !c.session.owns(r.Header.Get(tokenField)) {
 		return &Error{Status: http.StatusForbidden, Text: "The request does not come from this page"}
 	}
 	if !c.key.opens(rt.access) {
 		return a.refuse(r, rt, c.key)
 	}
-	c.budget = a.budgets.of(c.key.ID)
-	leave, err := c.budget.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	done, err := c.turn(r, rt)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if name, ok := values["domain"]; ok {
-		if c.domain, err = a.own(c.key, name); err != nil {
-			return err
-		}
-	}
-	return rt.handler(w, r, c)
+	return a.run(w, r, rt, values, c, func(name string) (string, error) { return a.own(c.key, name) })
 }
 
 // visitor returns who has logged in. The key is asked for with every request.

@@ -144,7 +144,7 @@ func parseColumns(document []byte) (columns, error) {
 		verified:        truth(p.DeliveryStatus.Verified),
 		mxHost:          fold(p.DeliveryStatus.MXHost, maxDomain),
 		size:            p.Message.Size,
-		subject:         fold(decoded(p.Message.Headers.Subject), maxText),
+		subject:         fold(Decoded(p.Message.Headers.Subject), maxText),
 		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments) + markVariables(p.Variables),
 		list:            fold(p.MailingList.Address, maxText),
 	}
@@ -157,10 +157,10 @@ func parseColumns(document []byte) (columns, error) {
 	return c, nil
 }
 
-// decoded is the value of a header field as people read it and ask for it: documents of
-// deliveries quote the field as it crossed the wire, with encoded words (RFC 2047).
-// What cannot be decoded stays as it is.
-func decoded(value string) string {
+// Decoded is the value of a header field as people read it and ask for it: documents
+// of deliveries quote the field as it crossed the wire, with encoded words (RFC
+// 2047). What cannot be decoded stays as it is.
+func Decoded(value string) string {
 	decoder := mime.WordDecoder{CharsetReader: message.CharsetReader}
 	if text, err := decoder.DecodeHeader(value); err == nil {
 		return text
