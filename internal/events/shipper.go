@@ -2,8 +2,8 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"tlscontrol/internal/events/journal"
@@ -203,31 +203,40 @@ func (s *shipper) parse(b batch, documents [][]byte) batch {
 }
 
 // ship inserts a batch. It tries until it has done it, or returns false when the
-// store is being closed.
+// store is being closed. What takes the database too long is tried in smaller
+// pieces: else nothing would ever be stored any more.
 func (s *shipper) ship(b batch) bool {
-	rows := b.rows
-	if len(rows) == 0 {
-		return true
-	}
-	return s.retry(func() error {
-		ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
-		defer cancel()
-		if err := s.prepare(ctx); err != nil {
+	rows, most := b.rows, len(b.rows)
+	for len(rows) > 0 {
+		if !s.retry(func() error {
+			ctx, cancel := context.WithTimeout(s.ctx, cmp.Or(s.cfg.storeTimeout, storeTimeout))
+			defer cancel()
+			if err := s.prepare(ctx); err != nil {
+				return err
+			}
+			n := min(most, len(rows))
+			stored, err := s.db.store(ctx, rows[:n])
+			s.cfg.Counter.Stored(int(stored))
+			switch {
+			case err == nil:
+				rows = rows[n:]
+			case s.db.badDocument(err):
+				return s.oneByOne(ctx, &rows, n)
+			case ctx.Err() != nil:
+				most = max(1, n/2)
+			}
 			return err
+		}) {
+			return false
 		}
-		stored, err := s.db.store(ctx, rows)
-		s.cfg.Counter.Stored(int(stored))
-		if err != nil && s.db.badDocument(err) {
-			return s.oneByOne(ctx, &rows)
-		}
-		return err
-	})
+	}
+	return true
 }
 
-// oneByOne inserts rows of which the database does not want one, and goes on
-// without that one.
-func (s *shipper) oneByOne(ctx context.Context, rows *[]columnsAndDocument) error {
-	for len(*rows) > 0 {
+// oneByOne inserts the first n rows, of which the database does not want one, and
+// goes on without that one.
+func (s *shipper) oneByOne(ctx context.Context, rows *[]columnsAndDocument, n int) error {
+	for range n {
 		stored, err := s.db.store(ctx, (*rows)[:1])
 		switch {
 		case err == nil:
@@ -238,7 +247,7 @@ func (s *shipper) oneByOne(ctx context.Context, rows *[]columnsAndDocument) erro
 		default:
 			return err
 		}
-		*rows = slices.Delete(*rows, 0, 1)
+		*rows = (*rows)[1:]
 	}
 	return nil
 }

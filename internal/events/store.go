@@ -51,7 +51,9 @@ type Config struct {
 	// kind once a minute. May be nil.
 	Report func(msg string)
 
-	partSize int64 // for tests; zero is what it is
+	// For tests; zero is what they are.
+	partSize     int64
+	storeTimeout time.Duration
 }
 
 // Counter counts events; internal/metrics has one.

@@ -3,11 +3,13 @@ package events
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,6 +305,38 @@ func TestNoJournal(t *testing.T) {
 		}
 		if !w.log.has("the journal cannot be opened") || w.log.has("takes events again") {
 			t.Errorf("%q", w.log.all)
+		}
+	})
+}
+
+// TestSlowDatabase: a batch that takes the database too long comes to it in pieces,
+// whole and in order.
+func TestSlowDatabase(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		cfg.storeTimeout = time.Second
+		w := start(t, cfg)
+		insert := w.db.insert
+		var inTime, tooLong atomic.Int64
+		w.db.insert = func(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) (int64, error) {
+			if len(rows) > 50 {
+				tooLong.Add(1)
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			inTime.Add(1)
+			return insert(ctx, tx, rows)
+		}
+		var facts []fact
+		for n := range 300 {
+			facts = append(facts, fact{n: n})
+		}
+		w.put(t, facts...)
+		if p, err := w.Query(context.Background(), Query{Ascending: true}); err != nil || len(p.Items) != 300 {
+			t.Errorf("%d events, %v", len(p.Items), err)
+		}
+		if _, lost := w.count.numbers(); lost != 0 || tooLong.Load() == 0 || inTime.Load() < 6 {
+			t.Errorf("%d lost, %d times too long, %d pieces", lost, tooLong.Load(), inTime.Load())
 		}
 	})
 }
