@@ -105,9 +105,7 @@ func TestDANE(t *testing.T) {
 				`maddy_remote_tls_failures_total{enforced="yes",module="outbound",reason="dane-mismatch"}`:                 1,
 				`maddy_remote_tls_failures_total{enforced="yes",module="outbound",reason="dane-lookup"}`:                   1,
 			} {
-				if got := s.metric(series); got != want {
-					t.Errorf("%s is %v, want %v", series, got, want)
-				}
+				s.becomes(series, want)
 			}
 			if said := strings.Contains(s.stderr.String(), "sts_preload has no effect"); said != (name == "shared") {
 				t.Errorf("sts_preload was talked of: %v\n%s", said, s.stderr)

@@ -174,15 +174,19 @@ func (s *server) counters() map[string]int {
 }
 
 // counted fails the test unless exactly the given series moved by one each since
-// before.
+// before. A counter follows the document of the same attempt.
 func (s *server) counted(before map[string]int, want ...string) {
 	s.Helper()
 	var got []string
-	for series, n := range s.counters() {
-		for range n - before[series] {
-			got = append(got, series)
+	s.eventually(fmt.Sprintf("%d counters have moved", len(want)), func() bool {
+		got = got[:0]
+		for series, n := range s.counters() {
+			for range n - before[series] {
+				got = append(got, series)
+			}
 		}
-	}
+		return len(got) >= len(want)
+	})
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

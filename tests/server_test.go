@@ -2,13 +2,10 @@ package tests
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
 	"golang.org/x/crypto/bcrypt"
 
 	"tlscontrol/internal/mailtest"
@@ -332,198 +327,5 @@ func (s *server) signal(sig syscall.Signal) {
 	s.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.Error(err)
-	}
-}
-
-// mail is a message to be submitted.
-type mail struct {
-	from       string
-	to         []string
-	header     string // more header lines, each with \r\n
-	body       string
-	options    *smtp.MailOptions
-	anonymous  bool   // without AUTH
-	startTLS   bool   // with STARTTLS; the certificate is for relay.example.com
-	port       string // of the endpoint; the default is the submission one
-	rcptOption *smtp.RcptOptions
-}
-
-// submit sends m through an endpoint and returns its refusal, if any.
-func (s *server) submit(m mail) error {
-	s.Helper()
-	if m.port == "" {
-		m.port = "2587"
-	}
-	nc, err := net.Dial("tcp", net.JoinHostPort(s.ip, m.port))
-	if err != nil {
-		s.Fatal(err)
-	}
-	nc.SetDeadline(time.Now().Add(hang))
-	c := smtp.NewClient(nc)
-	if m.startTLS {
-		c, err = smtp.NewClientStartTLS(nc, &tls.Config{ServerName: "relay.example.com", RootCAs: s.ca.Pool()})
-		if err != nil {
-			return err
-		}
-	}
-	defer c.Close()
-	if err := c.Hello("client.example.com"); err != nil {
-		return err
-	}
-	if !m.anonymous {
-		if err := c.Auth(sasl.NewPlainClient("", user, password)); err != nil {
-			return err
-		}
-	}
-	return transact(c, m)
-}
-
-// transact sends m over an open session.
-func transact(c *smtp.Client, m mail) error {
-	if m.from == "" {
-		m.from = user
-	}
-	if m.from == "<>" {
-		m.from = ""
-	}
-	if m.to == nil {
-		m.to = []string{"b@example.net"}
-	}
-	if err := c.Mail(m.from, m.options); err != nil {
-		return err
-	}
-	for _, to := range m.to {
-		if err := c.Rcpt(to, m.rcptOption); err != nil {
-			return err
-		}
-	}
-	w, err := c.Data()
-	if err != nil {
-		return err
-	}
-	if m.body == "" {
-		m.body = "a secret body\r\n"
-	}
-	fmt.Fprintf(w, "From: <%s>\r\nTo: <b@example.net>\r\nSubject: a secret\r\nMessage-Id: <x%d@example.com>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n%s\r\n%s",
-		m.from, rand.Int64(), m.header, m.body)
-	return w.Close()
-}
-
-// mustSubmit is submit for mail that must be accepted.
-func (s *server) mustSubmit(m mail) {
-	s.Helper()
-	if err := s.submit(m); err != nil {
-		s.Fatalf("not accepted: %v\n%s", err, s.stderr)
-	}
-}
-
-// document is a line of the delivery log.
-type document map[string]any
-
-// get returns a value by its path, as in "delivery-status.tls"; nil if absent.
-func (d document) get(path string) any {
-	var v any = map[string]any(d)
-	for _, name := range strings.Split(path, ".") {
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil
-		}
-		v = m[name]
-	}
-	return v
-}
-
-// status is a short form: "delivered 250" or "failed temporary 451 reason".
-func (d document) status() string {
-	code := d.get("delivery-status.code")
-	if d["event"] == "delivered" {
-		return fmt.Sprint("delivered ", code)
-	}
-	return fmt.Sprint("failed ", d["severity"], " ", code, " ", d["reason"])
-}
-
-// documents waits until the log has n lines and returns all of them.
-func (s *server) documents(n int) []document {
-	s.Helper()
-	deadline := time.Now().Add(hang)
-	for {
-		docs := s.readLog()
-		if len(docs) >= n {
-			return docs
-		}
-		if time.Now().After(deadline) {
-			s.Fatalf("%d documents, waited for %d\n%v\n%s", len(docs), n, docs, s.stderr)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// lastDocument waits for n documents and returns the last one.
-func (s *server) lastDocument(n int) document {
-	s.Helper()
-	docs := s.documents(n)
-	return docs[len(docs)-1]
-}
-
-// readLog returns the documents that are there by now. A line without its end is
-// still being written.
-func (s *server) readLog() []document {
-	s.Helper()
-	data, err := os.ReadFile(s.path("deliveries.jsonl"))
-	if err != nil && !os.IsNotExist(err) {
-		s.Fatal(err)
-	}
-	return documentsIn(s.T, data, checkDocument)
-}
-
-// metric returns the value of a series as it is written in the exposition, 0 if
-// it is not there.
-func (s *server) metric(series string) float64 {
-	s.Helper()
-	res, err := http.Get("http://" + s.ip + ":2749/metrics")
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		if rest, ok := strings.CutPrefix(line, series+" "); ok {
-			v, err := strconv.ParseFloat(rest, 64)
-			if err != nil {
-				s.Fatal(err)
-			}
-			return v
-		}
-	}
-	return 0
-}
-
-// eventually waits until a condition holds.
-func (s *server) eventually(what string, holds func() bool) {
-	s.Helper()
-	deadline := time.Now().Add(hang)
-	for !holds() {
-		if time.Now().After(deadline) {
-			s.Fatalf("never came true: %s\n%s", what, s.stderr)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// neverInClear fails the test if any part of a message crossed a socket to an
-// MX host in clear.
-func (s *server) neverInClear() {
-	s.Helper()
-	for i, m := range s.mx {
-		for _, session := range m.Sessions() {
-			for _, secret := range []string{"a secret", "MAIL FROM", "RCPT TO"} {
-				if bytes.Contains(session.ClearBytes, []byte(secret)) {
-					s.Errorf("%q crossed a socket to %s in clear", secret, host(i))
-				}
-			}
-		}
 	}
 }

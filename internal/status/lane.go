@@ -188,9 +188,12 @@ func (l *lane) write(b batch) {
 		n, err = l.out.Write(b.lines)
 		return err
 	})
-	lost := 0
 	if err != nil {
-		lost = bytes.Count(b.lines[min(max(n, 0), len(b.lines)):], []byte{'\n'})
+		rest := b.lines[min(max(n, 0), len(b.lines)):]
+		if lost := bytes.Count(rest, []byte{'\n'}); lost > 0 {
+			// Before those who wait go on: what they then read has counted it.
+			l.lost(l.out, lost, err)
+		}
 	}
 
 	l.mu.Lock()
@@ -200,10 +203,6 @@ func (l *lane) write(b batch) {
 	}
 	close(b.done)
 	l.mu.Unlock()
-
-	if lost > 0 {
-		l.lost(l.out, lost, err)
-	}
 }
 
 // protect turns a panic of an output into an error.

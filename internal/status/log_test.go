@@ -130,6 +130,26 @@ func TestWrittenBeforeReturn(t *testing.T) {
 	})
 }
 
+// TestLostIsCountedBeforeReturn: who reads the counter after a delivery finds what
+// it has lost.
+func TestLostIsCountedBeforeReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var lost atomic.Int64
+		full := newFake("full")
+		full.set(errors.New("no space left on device"), nil)
+		l := NewLog(Config{Outputs: []Output{full}, OnError: func(n int) {
+			time.Sleep(time.Millisecond) // the bubble's clock: all others have gone on
+			lost.Add(int64(n))
+		}})
+		defer l.Close()
+		l.Concluded(deliveredVerified(), 0)
+		if n := lost.Load(); n != 1 {
+			t.Errorf("%d lines counted as lost, want 1", n)
+		}
+	})
+}
+
 // TestStuckOutput: the first delivery waits a second, the next ones not at
 // all, the other output gets every line, and the stuck one gets what was
 // buffered as soon as it moves.
