@@ -3,6 +3,7 @@ package tests
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +47,33 @@ func checkDocument(t *testing.T, line string) {
 	if err != nil {
 		t.Fatalf("document %s: %v", line, err)
 	}
+	if err := checkContentSent(line); err != nil {
+		t.Fatalf("document %s: %v", line, err)
+	}
 	checkedDocuments.Store(line, true)
+}
+
+// checkContentSent: what was delivered has left, and no better protected than the
+// weakest of the connections that the document tells of.
+func checkContentSent(line string) error {
+	var d document
+	if err := json.Unmarshal([]byte(line), &d); err != nil {
+		return err
+	}
+	weakest := "" // "clear", "unverified" and "verified" are in the order of the alphabet
+	if d["event"] == "delivered" {
+		weakest = protection(d.get("delivery-status.tls") == true, d.get("delivery-status.certificate-verified") == true)
+	}
+	hosts, _ := d.get("delivery-status.hosts").([]any)
+	for _, h := range hosts {
+		if sent, _ := h.(map[string]any)["content-sent"].(string); sent != "" && (weakest == "" || sent < weakest) {
+			weakest = sent
+		}
+	}
+	if sent, _ := d.get("delivery-status.content-sent").(string); weakest != "" && (sent == "" || sent > weakest) {
+		return fmt.Errorf("content-sent is %q, and %q was sent", sent, weakest)
+	}
+	return nil
 }
 
 // in is the server as a subtest has it.

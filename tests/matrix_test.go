@@ -213,6 +213,7 @@ func (s *server) cellDocument(d document, n int, c column, r row, want cell) {
 		"tls-policy.skip-verification":         c.skip,
 		"tls-policy.require-tls-source":        "domain",
 		"tls-policy.skip-verification-source":  "domain",
+		"delivery-status.content-sent":         nil,
 		"tls-policy.floors":                    nil,
 		"tls-policy.demanded":                  demanded,
 	}
@@ -221,6 +222,7 @@ func (s *server) cellDocument(d document, n int, c column, r row, want cell) {
 		expected["severity"], expected["reason"] = nil, nil
 		expected["delivery-status.code"], expected["delivery-status.enhanced-code"] = 250, "2.0.0"
 		expected["delivery-status.hosts"] = nil
+		expected["delivery-status.content-sent"] = protection(want.tls, want.verified)
 		expected["delivery-status.tls-fallback"] = fallback(c, r, want)
 	} else {
 		code, enhanced, _ := strings.Cut(want.status, " ")
@@ -234,6 +236,11 @@ func (s *server) cellDocument(d document, n int, c column, r row, want cell) {
 		s.cellHosts(d, n, r)
 	}
 	d.expect(s.T, expected)
+	for _, setting := range []string{"require-tls", "skip-verification"} {
+		if place, _ := d.get("tls-policy." + setting + "-place").(string); !strings.HasPrefix(place, s.path("maddy.conf")+":") {
+			s.Errorf("%s was decided at %q", setting, place)
+		}
+	}
 	if got := d.get("delivery-status.certificate") != nil; got != r.shown() {
 		s.Errorf("certificate in the document: %v, want %v", got, r.shown())
 	}
@@ -263,6 +270,17 @@ func (s *server) cellHosts(d document, n int, r row) {
 	h.expect(s.T, map[string]any{"mx-host": host(n), "mx-ip": s.mx[n].IP(), "reason": r.reason})
 }
 
+// protection is the word for what a connection gives.
+func protection(tls, verified bool) string {
+	switch {
+	case !tls:
+		return "clear"
+	case !verified:
+		return "unverified"
+	}
+	return "verified"
+}
+
 // cellCounters lists the series that one message moves.
 func cellCounters(c column, r row, want cell) []string {
 	var list []string
@@ -279,6 +297,7 @@ func cellCounters(c column, r row, want cell) []string {
 	if want.delivered {
 		version := map[bool]string{false: "none", true: "TLSv1.3"}[want.tls]
 		list = append(list, fmt.Sprintf(`connections_total{reused="no",tls=%q,version=%q}`, tls[want.tls], version))
+		list = append(list, fmt.Sprintf(`content_sent_total{protection=%q}`, protection(want.tls, want.verified)))
 	}
 	if r.reason != "" {
 		list = append(list, fmt.Sprintf(`failures_total{enforced=%q,reason=%q}`, tls[!want.delivered], r.reason))

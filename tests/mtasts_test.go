@@ -84,11 +84,17 @@ func TestMTASTS(t *testing.T) {
 	send("clear.example", "", "failed", floor, failed("tls-not-offered", "4.7.4"))
 	send("second.example", "", "delivered", floor, map[string]any{"delivery-status.mx-host": host(0)})
 	for _, name := range []string{"testing.example", "none.example", "nothing.example", "down.example"} {
-		send(name, "", "delivered", without, map[string]any{"delivery-status.tls": false})
+		send(name, "", "delivered", without, map[string]any{"delivery-status.tls": false, "tls-policy.tls-required": nil})
+		told, _ := s.lastDocument(n).get("tls-policy.mta-sts-error").(string)
+		if strings.HasPrefix(told, "sts-policy-fetch-error: ") != (name == "down.example") {
+			t.Errorf("%s: mta-sts-error %q", name, told)
+		}
 	}
-	send("clear.example", "TLS-Required: No\r\n", "delivered", without, map[string]any{"delivery-status.tls": false})
+	send("clear.example", "TLS-Required: No\r\n", "delivered", without, map[string]any{
+		"delivery-status.tls": false, "delivery-status.content-sent": "clear", "tls-policy.tls-required": "no", "tls-policy.mta-sts-error": nil,
+	})
 	send("unlisted.example", "TLS-Required: No\r\n", "delivered", without, map[string]any{"delivery-status.verification": "pkix"})
-	send("clear.example", "TLS-Required: Maybe\r\n", "failed", floor)
+	send("clear.example", "TLS-Required: Maybe\r\n", "failed", floor, map[string]any{"tls-policy.tls-required": nil, "delivery-status.content-sent": nil})
 
 	asked := len(sts.Requests())
 	send("good.example", "", "delivered", floor)

@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-message/textproto"
 
 	"tlscontrol/internal/health"
+	"tlscontrol/internal/mtasts"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -54,6 +55,16 @@ type Attempt struct {
 	Connection *Connection
 	// Hosts lists the hosts and addresses given up on the way, in order.
 	Hosts []HostFailure
+	// ContentSent is the weakest protection under which octets of the message's
+	// text left in this attempt, to whatever host and whatever came of it; "" if
+	// none left.
+	ContentSent tlsplan.Protection
+	// Lifted is true if the message said TLS-Required: No, and what the recipient
+	// publishes did not count (RFC 8689).
+	Lifted bool
+	// STSErr is why the MTA-STS policy of the domain could not be found out, and
+	// mail went on as if it had none; nil if that is not so.
+	STSErr *mtasts.Error
 	// Fallback says why a delivery got less than the sender wanted.
 	Fallback tlsplan.Reason
 	// Downgrade is the host that gave less than it had proved before, nil if none
@@ -81,6 +92,8 @@ type HostFailure struct {
 	IP     netip.Addr // invalid if no address was known yet
 	Reason tlsplan.Reason
 	Text   string
+	// Sent is how octets of the message's text left for it, "" if none did.
+	Sent tlsplan.Protection
 	// Unwanted is true of an address that the operator does not let be dialled.
 	Unwanted bool
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -99,6 +100,12 @@ func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 		Hosts:      g.hosts,
 		Downgrade:  g.downgrade,
 		UTF8:       o.utf8,
+
+		ContentSent: g.sent,
+		Lifted:      g.lifted,
+	}
+	if g.sts.Policy == nil {
+		_ = errors.As(g.sts.Err, &a.STSErr)
 	}
 	if o.failure == nil {
 		a.Result = Delivered

@@ -45,6 +45,7 @@ type group struct {
 	expected  downgrade.Expectation
 	downgrade *Downgrade
 
+	sent        tlsplan.Protection    // the weakest under which any of the text left
 	transaction smtpwire.Transaction  // under way
 	envelope    [1]smtpwire.Recipient // room for most transactions
 }

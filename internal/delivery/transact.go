@@ -8,6 +8,7 @@ import (
 
 	"tlscontrol/internal/health"
 	"tlscontrol/internal/smtpwire"
+	"tlscontrol/internal/tlsplan"
 )
 
 // use sends the message to the open recipients of g over s, in as many
@@ -25,6 +26,9 @@ func (d *run) use(g *group, s *session, place *health.Place) (again bool) {
 			batch, rest = batch[:s.batch], batch[s.batch:]
 		}
 		res := s.conn.Send(d.ctx, d.transaction(g, s, batch))
+		if res.ContentSent {
+			g.sent = tlsplan.Weaker(g.sent, s.outcome.Protection())
+		}
 		if !stale(s, &res) {
 			d.remember(g, s)
 		}
@@ -138,7 +142,11 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 	if cause != nil && !stale(s, res) {
 		f := wireFailure(s.host, cause)
 		d.troubled(f.Reason, true)
-		g.gaveUp(HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}, f, on)
+		h := HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}
+		if res.ContentSent {
+			h.Sent = s.outcome.Protection()
+		}
+		g.gaveUp(h, f, on)
 	}
 	return undecided
 }

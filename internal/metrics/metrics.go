@@ -40,6 +40,7 @@ type Metrics struct {
 	connections      *prometheus.CounterVec
 	failures         *prometheus.CounterVec
 	fallbacks        *prometheus.CounterVec
+	contentSent      *prometheus.CounterVec
 	overrides        *prometheus.CounterVec
 	downgrades       *prometheus.CounterVec
 	deliverySeconds  *prometheus.HistogramVec
@@ -74,6 +75,9 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		fallbacks: counter("fallbacks_total",
 			"Recipients delivered with less protection than the sender wanted, by what was in the way.",
 			"module", "reason"),
+		contentSent: counter("content_sent_total",
+			"Delivery attempts in which the text of the message left, whatever became of it, by the weakest protection it had: clear, unverified, verified.",
+			"module", "protection"),
 		overrides: counter("overrides_total",
 			"Delivery attempts in which the message itself had set its TLS policy.",
 			"module", "result"),
@@ -148,7 +152,7 @@ var Default = sync.OnceValue(func() *Metrics {
 
 func (m *Metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.deliveries, m.connections, m.failures, m.fallbacks, m.overrides, m.downgrades,
+		m.deliveries, m.connections, m.failures, m.fallbacks, m.contentSent, m.overrides, m.downgrades,
 		m.deliverySeconds, m.handshakeSeconds, m.poolConnections,
 		m.breakersOpen, m.breakerEvents, m.placesWaiting, m.placeEvents, m.hostsReduced, m.logErrors,
 		m.events, m.eventsBacklog, m.apiRequests, m.reports, m.reportsLost,

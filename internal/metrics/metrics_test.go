@@ -69,6 +69,7 @@ func script(m *Metrics) {
 	byMessage := attempt(delivery.Delivered, &pkix)
 	byMessage.Settings.RequireTLSSource = policy.FromMessage
 	byMessage.Settings.SkipVerificationSource = policy.FromMessage
+	byMessage.ContentSent = tlsplan.ProtectionVerified
 	o.Concluded(byMessage, 0.04)
 
 	o.Connected(delivery.Connected{Outcome: clear})
@@ -82,6 +83,7 @@ func script(m *Metrics) {
 	deferred := attempt(delivery.Temporary, &clear)
 	deferred.Downgrade = &delivery.Downgrade{Action: downgrade.Defer, Expected: downgrade.Expectation{Level: downgrade.TLS}}
 	deferred.Fallback = tlsplan.TLSNotOffered // but it was not delivered
+	deferred.ContentSent = tlsplan.ProtectionClear
 	o.Concluded(deferred, 3)
 
 	o.Connected(delivery.Connected{Outcome: bare})
@@ -93,7 +95,7 @@ func script(m *Metrics) {
 	o.Connected(delivery.Connected{Outcome: odd})
 	o.Troubled(delivery.Trouble{Reason: "odd"})
 	strange := attempt("odd", &odd)
-	strange.Fallback = "odd"
+	strange.Fallback, strange.ContentSent = "odd", "odd"
 	strange.Downgrade = &delivery.Downgrade{Action: "odd"}
 	o.Concluded(strange, math.NaN())
 	strange = attempt(delivery.Delivered, nil)
@@ -186,6 +188,9 @@ func TestCounts(t *testing.T) {
 		{"odd reason", testutil.ToFloat64(m.failures.WithLabelValues("outbound", "internal", "no")), 1},
 		{"fallback", testutil.ToFloat64(m.fallbacks.WithLabelValues("outbound", "tls-not-offered")), 1},
 		{"odd fallback", testutil.ToFloat64(m.fallbacks.WithLabelValues("outbound", "internal")), 1},
+		{"sent in clear", testutil.ToFloat64(m.contentSent.WithLabelValues("outbound", "clear")), 2},
+		{"sent verified", testutil.ToFloat64(m.contentSent.WithLabelValues("outbound", "verified")), 1},
+		{"sent unverified", testutil.ToFloat64(m.contentSent.WithLabelValues("outbound", "unverified")), 0},
 		{"override delivered", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "delivered")), 1},
 		{"override permanent", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "permanent")), 1},
 		{"override temporary", testutil.ToFloat64(m.overrides.WithLabelValues("outbound", "temporary")), 0},

@@ -22,6 +22,7 @@ type observer struct {
 	connections map[connectionLabels]prometheus.Counter
 	failures    map[delivery.Trouble]prometheus.Counter
 	fallbacks   map[tlsplan.Reason]prometheus.Counter
+	contentSent map[tlsplan.Protection]prometheus.Counter
 	overrides   map[delivery.Result]prometheus.Counter
 	downgrades  map[downgradeLabels]prometheus.Counter
 	seconds     map[delivery.Result]prometheus.Observer
@@ -59,6 +60,7 @@ func newObserver(m *Metrics, module string) *observer {
 		connections: make(map[connectionLabels]prometheus.Counter),
 		failures:    make(map[delivery.Trouble]prometheus.Counter),
 		fallbacks:   make(map[tlsplan.Reason]prometheus.Counter),
+		contentSent: make(map[tlsplan.Protection]prometheus.Counter),
 		overrides:   make(map[delivery.Result]prometheus.Counter),
 		downgrades:  make(map[downgradeLabels]prometheus.Counter),
 		seconds:     make(map[delivery.Result]prometheus.Observer),
@@ -82,6 +84,9 @@ func newObserver(m *Metrics, module string) *observer {
 		o.addDeliveries(m, module, r)
 		o.overrides[r] = m.overrides.WithLabelValues(module, string(r))
 		o.seconds[r] = m.deliverySeconds.WithLabelValues(module, string(r))
+	}
+	for _, p := range []tlsplan.Protection{tlsplan.ProtectionClear, tlsplan.ProtectionUnverified, tlsplan.ProtectionVerified} {
+		o.contentSent[p] = m.contentSent.WithLabelValues(module, string(p))
 	}
 	for _, action := range []downgrade.Action{downgrade.Log, downgrade.Defer} {
 		for _, expected := range []downgrade.Level{downgrade.TLS, downgrade.Verified} {
@@ -172,6 +177,13 @@ func (o *observer) Concluded(a *delivery.Attempt, seconds float64) {
 		c := o.fallbacks[a.Fallback]
 		if c == nil {
 			c = o.fallbacks[tlsplan.Internal]
+		}
+		c.Inc()
+	}
+	if p := a.ContentSent; p != "" {
+		c := o.contentSent[p]
+		if c == nil {
+			c = o.contentSent[tlsplan.ProtectionClear] // as documents read a word they do not know
 		}
 		c.Inc()
 	}

@@ -85,6 +85,7 @@ func (x *exchange) stream() {
 			out = append(out, ".\r\n"...)
 			x.written = true
 		}
+		x.streamed = true
 		if err := x.c.writeBody(out); err != nil {
 			x.writeFailed(StageBody, err)
 			return

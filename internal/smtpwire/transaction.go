@@ -64,6 +64,9 @@ type Result struct {
 	// Written tells that the last of the message was on its way, so that the
 	// server may have taken it although no final reply came.
 	Written bool
+	// ContentSent tells that octets of the message were handed to the connection:
+	// whoever reads along may have them, whatever became of the transaction.
+	ContentSent bool
 	// Surplus tells that the server gave more replies than there were commands. In one
 	// flight with the envelope none of its replies can be trusted to be the final one.
 	Surplus bool
@@ -102,6 +105,7 @@ type exchange struct {
 	awaited     int   // replies to the flight under way
 	left        int64 // octets of a large chunk that are still to be sent
 	chunked     bool  // BDAT was written
+	streamed    bool  // something was written after 354
 	written     bool  // and its last octet, or the final dot
 	surplus     bool  // there were more replies than commands
 	delivered   bool  // the final 2xx was read
@@ -140,6 +144,7 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) Result {
 	x.res.Clean = c.clean && !c.broken && x.res.Err == nil
 	x.res.Replied = c.rr.got && !x.stale
 	x.res.Written, x.res.Surplus = x.written, x.surplus
+	x.res.ContentSent = x.chunked || x.streamed
 	return x.res
 }
 

@@ -180,8 +180,19 @@ func (b *Builder) result(a *delivery.Attempt) {
 	if a.Fallback != "" {
 		s.TLSFallback = known(a.Fallback)
 	}
+	s.ContentSent = sent(a.ContentSent)
 	s.TLSDowngrade = b.lessThanBefore(a.Downgrade)
 	s.Hosts = b.givenUp(a.Hosts)
+}
+
+// sent keeps the vocabulary closed: of a word that is not in it, it is only known
+// that something was sent, maybe in clear.
+func sent(p tlsplan.Protection) tlsplan.Protection {
+	switch p {
+	case "", tlsplan.ProtectionUnverified, tlsplan.ProtectionVerified:
+		return p
+	}
+	return tlsplan.ProtectionClear
 }
 
 func enhancedCode(e [3]int) (code EnhancedCode) {
@@ -216,6 +227,8 @@ func (b *Builder) givenUp(failures []delivery.HostFailure) []Host {
 			MXIP:    address(f.IP),
 			Reason:  known(f.Reason),
 			Message: clip(f.Text, maxText),
+
+			ContentSent: sent(f.Sent),
 		})
 	}
 	return b.hosts
@@ -231,6 +244,14 @@ func (b *Builder) tlsPolicy(a *delivery.Attempt) *TLSPolicy {
 		p.SkipVerification = boolean(s.SkipVerification)
 		p.RequireTLSSource = s.RequireTLSSource
 		p.SkipVerificationSource = s.SkipVerificationSource
+		p.RequireTLSPlace = clip(s.RequireTLSPlace, maxWord)
+		p.SkipVerificationPlace = clip(s.SkipVerificationPlace, maxWord)
+	}
+	if a.Lifted {
+		p.TLSRequired = "no"
+	}
+	if e := a.STSErr; e != nil {
+		p.MTASTSError = clip(string(e.Kind)+": "+e.Detail(), maxText)
 	}
 	if a.Plan != nil {
 		p.Floors = a.Plan.Floors

@@ -2,6 +2,7 @@ package status
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/downgrade"
+	"tlscontrol/internal/mtasts"
 	"tlscontrol/internal/policy"
 	"tlscontrol/internal/tlsplan"
 )
@@ -87,6 +89,7 @@ func deliveredVerified() *delivery.Attempt {
 			Host: "mx0.example.net", IP: netip.MustParseAddr("198.51.100.2"),
 			Reason: tlsplan.Connect, Text: "connection refused",
 		}},
+		ContentSent: tlsplan.ProtectionVerified,
 	}
 }
 
@@ -102,7 +105,11 @@ func testCertificate() *tlsplan.Certificate {
 
 func deliveredPlaintext() *delivery.Attempt {
 	a := deliveredVerified()
-	a.Settings = &policy.Settings{RequireTLSSource: policy.FromDefault, SkipVerificationSource: policy.FromDomain}
+	a.Settings = &policy.Settings{
+		RequireTLSSource: policy.FromDefault, SkipVerificationSource: policy.FromDomain, SkipVerificationPlace: "/etc/maddy/maddy.conf:12",
+	}
+	a.STSErr = &mtasts.Error{Kind: mtasts.FetchError, Domain: "example.net", Err: errors.New("connection refused")}
+	a.ContentSent = tlsplan.ProtectionClear
 	a.Plan = &tlsplan.Plan{Demand: tlsplan.Opportunistic}
 	a.Hosts = nil
 	a.Description = "delivered in clear: the certificate has expired"
@@ -119,6 +126,8 @@ func deliveredUnverified() *delivery.Attempt {
 		SkipVerification: true, SkipVerificationSource: policy.FromDestination,
 	}
 	a.Plan = &tlsplan.Plan{Demand: tlsplan.DemandTLS, Skip: true, KeepUnverified: true}
+	a.Lifted = true
+	a.ContentSent = tlsplan.ProtectionUnverified
 	a.Hosts = nil
 	a.Connection.Reused = true
 	o := &a.Connection.Outcome
@@ -137,7 +146,7 @@ func failedNoConnection() *delivery.Attempt {
 	a.Result, a.Reason = delivery.Temporary, tlsplan.Connect
 	a.Code, a.Enhanced, a.Message = 451, [3]int{4, 4, 1}, "No MX host could be reached"
 	a.Description = "none of 1 hosts accepted a connection"
-	a.Connection = nil
+	a.Connection, a.ContentSent = nil, ""
 	return a
 }
 
@@ -185,8 +194,10 @@ func severalHosts() *delivery.Attempt {
 	a.Connection.LocalIP = netip.MustParseAddr("::ffff:192.0.2.7")
 	a.Connection.Outcome.Verification = tlsplan.VerifiedNone
 	a.Connection.Outcome.Problem = &tlsplan.Problem{Reason: tlsplan.CertificateUntrusted, Text: "unknown authority"}
+	a.ContentSent = tlsplan.ProtectionClear
 	a.Hosts = []delivery.HostFailure{
 		{Host: "mx0.example.net", Reason: tlsplan.MXLookup, Text: "no such host"},
+		{Host: "mx00.example.net", Reason: tlsplan.ConnectionLost, Text: "EOF", Sent: tlsplan.ProtectionClear},
 		{Host: "mx1.example.net", IP: netip.MustParseAddr("fe80::1%eth0"), Reason: tlsplan.Timeout, Text: "i/o timeout"},
 		{Host: "mx2.example.net", IP: netip.MustParseAddr("2001:db8::25"), Reason: tlsplan.CertificateUntrusted, Text: "unknown authority"},
 	}
@@ -198,6 +209,7 @@ func idn() *delivery.Attempt {
 	a.Recipient, a.Domain = "jürgen@xn--bcher-kva.example", "bücher.example"
 	a.Connection.Host = "mx.xn--bcher-kva.example"
 	a.Connection.Outcome.Verification = tlsplan.VerifiedDANEEE
+	a.ContentSent = "odd"
 	a.Plan = &tlsplan.Plan{Demand: tlsplan.DemandDANE, Floors: []tlsplan.Floor{tlsplan.FloorDANE, tlsplan.FloorREQUIRETLS}}
 	a.UTF8 = true
 	a.Hosts = nil
@@ -225,6 +237,7 @@ func failedDowngraded() *delivery.Attempt {
 	a.Code, a.Enhanced = 451, [3]int{4, 7, 4}
 	a.Message = "mx1.example.net gave TLS on 2025-11-20 and cannot give it now: tls-not-offered: the host does not offer STARTTLS"
 	a.Description = a.Message
+	a.STSErr, a.ContentSent = nil, ""
 	a.Connection.Outcome = tlsplan.Plaintext(
 		&tlsplan.Problem{Reason: tlsplan.TLSNotOffered, Text: "the host does not offer STARTTLS"}, nil)
 	a.Downgrade = &delivery.Downgrade{

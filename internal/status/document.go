@@ -80,6 +80,7 @@ type DeliveryStatus struct {
 	Verification        tlsplan.Verification `json:"verification,omitempty"`
 	VerificationError   string               `json:"verification-error,omitempty"`
 	TLSFallback         tlsplan.Reason       `json:"tls-fallback,omitempty"`
+	ContentSent         tlsplan.Protection   `json:"content-sent,omitempty"`
 	TLSDowngrade        *TLSDowngrade        `json:"tls-downgrade,omitempty"`
 	ConnectionReused    *bool                `json:"connection-reused,omitempty"`
 	Certificate         *Certificate         `json:"certificate,omitempty"`
@@ -109,6 +110,8 @@ type Host struct {
 	MXIP    netip.Addr     `json:"mx-ip,omitzero"`
 	Reason  tlsplan.Reason `json:"reason"`
 	Message string         `json:"message"`
+	// ContentSent is how octets of the message's text left for it, if any did.
+	ContentSent tlsplan.Protection `json:"content-sent,omitempty"`
 }
 
 // TLSPolicy tells who decided what: the settings as resolved, before floors,
@@ -118,6 +121,10 @@ type TLSPolicy struct {
 	SkipVerification       *bool           `json:"skip-verification,omitempty"`
 	RequireTLSSource       policy.Source   `json:"require-tls-source,omitempty"`
 	SkipVerificationSource policy.Source   `json:"skip-verification-source,omitempty"`
+	RequireTLSPlace        string          `json:"require-tls-place,omitempty"`
+	SkipVerificationPlace  string          `json:"skip-verification-place,omitempty"`
+	TLSRequired            string          `json:"tls-required,omitempty"` // "no" where it was heeded
+	MTASTSError            string          `json:"mta-sts-error,omitempty"`
 	Floors                 []tlsplan.Floor `json:"floors,omitempty"`
 	Demanded               tlsplan.Demand  `json:"demanded,omitempty"`
 }

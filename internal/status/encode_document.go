@@ -74,6 +74,7 @@ func (s *DeliveryStatus) encode(e *encoder) {
 	e.optText("verification", string(s.Verification))
 	e.optText("verification-error", s.VerificationError)
 	e.optText("tls-fallback", string(s.TLSFallback))
+	e.optText("content-sent", string(s.ContentSent))
 	if s.TLSDowngrade != nil {
 		e.key("tls-downgrade")
 		s.TLSDowngrade.encode(e)
@@ -120,6 +121,7 @@ func (h *Host) encode(e *encoder) {
 	e.optAddress("mx-ip", h.MXIP)
 	e.text("reason", string(h.Reason))
 	e.text("message", h.Message)
+	e.optText("content-sent", string(h.ContentSent))
 	e.end()
 }
 
@@ -129,6 +131,10 @@ func (p *TLSPolicy) encode(e *encoder) {
 	e.optBool("skip-verification", p.SkipVerification)
 	e.optText("require-tls-source", string(p.RequireTLSSource))
 	e.optText("skip-verification-source", string(p.SkipVerificationSource))
+	e.optText("require-tls-place", p.RequireTLSPlace)
+	e.optText("skip-verification-place", p.SkipVerificationPlace)
+	e.optText("tls-required", p.TLSRequired)
+	e.optText("mta-sts-error", p.MTASTSError)
 	if len(p.Floors) > 0 {
 		e.key("floors")
 		e.beginArray()

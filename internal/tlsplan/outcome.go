@@ -98,6 +98,37 @@ func (o Outcome) Verified() bool {
 	return o.TLS && o.Verification != VerifiedNone && o.Verification != ""
 }
 
+// Protection is how what crosses a connection is kept from those on the way.
+type Protection string
+
+// The protections, weakest first. "" is for what was not sent at all.
+const (
+	ProtectionClear      Protection = "clear"
+	ProtectionUnverified Protection = "unverified" // encrypted, to whoever answered
+	ProtectionVerified   Protection = "verified"   // encrypted, to the host that was meant
+)
+
+// Protection is what the connection gives.
+func (o Outcome) Protection() Protection {
+	switch {
+	case !o.TLS:
+		return ProtectionClear
+	case !o.Verified():
+		return ProtectionUnverified
+	}
+	return ProtectionVerified
+}
+
+// Weaker returns the weaker one of two protections, "" being none to compare with.
+func Weaker(a, b Protection) Protection {
+	for _, p := range [...]Protection{ProtectionClear, ProtectionUnverified, ProtectionVerified} {
+		if a == p || b == p {
+			return p
+		}
+	}
+	return ""
+}
+
 // Plaintext is the outcome of a connection that stays in clear because of why.
 // seen is the certificate that was shown before, if any.
 func Plaintext(why *Problem, seen *Certificate) Outcome {

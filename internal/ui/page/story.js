@@ -9,6 +9,10 @@ const SOURCES = {
   table: 'the domains table', default: 'default',
 };
 
+// Under what protection the text of a message left.
+const LEFT = { clear: 'in clear', unverified: 'encrypted, to an unverified host', verified: 'encrypted, to a verified host' };
+const left = (word) => word && (LEFT[text(word)] ?? text(word));
+
 let visit = 0;
 
 export async function enter(id) {
@@ -86,6 +90,7 @@ function connection(doc, s) {
     ['From our address', object(doc.envelope)['sending-ip']],
     ['TLS', s.tls === true ? [s['tls-version'], s['tls-cipher'], s['tls-key-exchange']].map(text).filter(Boolean).join(', ') || 'yes' : yes(s.tls)],
     ['Certificate verified', yes(s['certificate-verified'])],
+    ['The text left', left(s['content-sent'])],
     ['Verified by', s.verification],
     ['Not verified because', s['verification-error']],
     ['Got less than wanted', s['tls-fallback']],
@@ -100,12 +105,15 @@ function policy(doc) {
   const setting = (name) => {
     const value = yes(p[name]);
     const source = text(p[`${name}-source`]);
-    return value && (source ? `${value} – ${SOURCES[source] ?? source}` : value);
+    const place = text(p[`${name}-place`]);
+    return value && (source ? `${value} – ${SOURCES[source] ?? source}${place && ` (${place})`}` : value);
   };
   const found = facts([
     ['Require TLS', setting('require-tls')],
     ['Skip verification', setting('skip-verification')],
     ['The recipient’s policies', list(p.floors).map(text).join(', ')],
+    ['TLS-Required', p['tls-required'] && `${text(p['tls-required'])}: the message lifts what the recipient publishes`],
+    ['MTA-STS not found out', p['mta-sts-error']],
     ['Demanded in the end', p.demanded],
   ]);
   return found.childElementCount > 0 && part('Policy', found);
@@ -133,8 +141,8 @@ function downgrade(s) {
 function hosts(s) {
   const tried = list(s.hosts).map(object);
   if (tried.length === 0) return null;
-  return part('Hosts that were given up', make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Hosts that were given up' }, table(null, ['MX host', 'Address', 'Reason', 'What was said'],
-    tried.map((h) => [text(h['mx-host']), text(h['mx-ip']), text(h.reason), text(h.message)]))));
+  return part('Hosts that were given up', make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Hosts that were given up' }, table(null, ['MX host', 'Address', 'Reason', 'What was said', 'The text left'],
+    tried.map((h) => [text(h['mx-host']), text(h['mx-ip']), text(h.reason), text(h.message), left(h['content-sent']) ?? 'no']))));
 }
 
 function part(title, ...content) {
