@@ -14,14 +14,20 @@ import (
 // Times that a server has. A context that ends is heeded before that.
 const (
 	connectTimeout = 10 * time.Second // for all that it takes until statements can be sent
-	silence        = time.Minute      // for a network that swallows everything
+	// silence is for a network that swallows everything. A statement whose context
+	// has a later deadline may take until then: a server that makes an index of many
+	// rows says nothing meanwhile.
+	silence = time.Minute
 	// hurry is how long a server has to answer a statement that is cancelled.
 	hurry = 2 * time.Second
 )
 
 // connector makes connections that obey contexts, which the driver does only as
 // long as the server answers.
-type connector struct{ dsn string }
+type connector struct {
+	dsn     string
+	silence time.Duration
+}
 
 // Connector returns what makes connections to the database that a connection
 // string names. Nothing is connected yet; the error is that of CheckDSN.
@@ -29,7 +35,7 @@ func Connector(dsn string) (driver.Connector, error) {
 	if err := CheckDSN(dsn); err != nil {
 		return nil, err
 	}
-	return connector{dsn}, nil
+	return connector{dsn, silence}, nil
 }
 
 // Driver implements driver.Connector.
@@ -41,7 +47,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialer{}
+	d := &dialer{silence: c.silence}
 	inner.Dialer(d)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -78,6 +84,15 @@ type conn struct {
 	d *dialer
 }
 
+// ExecContext implements driver.ExecerContext.
+func (c conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if end, ok := ctx.Deadline(); ok {
+		c.d.conn.wait(end)
+		defer c.d.conn.wait(time.Time{})
+	}
+	return c.full.ExecContext(ctx, query, args)
+}
+
 // BeginTx implements driver.ConnBeginTx.
 func (c conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	stop := context.AfterFunc(ctx, c.d.cut)
@@ -91,6 +106,8 @@ func (c conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, er
 // dialer makes one connection for the driver, and those by which it later asks the
 // server to cancel a statement of that one.
 type dialer struct {
+	silence time.Duration
+
 	mu   sync.Mutex
 	conn *impatient
 }
@@ -115,7 +132,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	c := &impatient{Conn: plain}
+	c := &impatient{Conn: plain, silence: d.silence}
 	if cancelling {
 		c.hurry()
 		return c, nil
@@ -154,8 +171,11 @@ func (d *dialer) cut() {
 // impatient is a connection with a time limit for each read and write.
 type impatient struct {
 	net.Conn
-	mu   sync.Mutex
-	last time.Time // when all of them end; zero is never
+	silence time.Duration
+
+	mu      sync.Mutex
+	patient time.Time // until when there may be silence, if that is later
+	last    time.Time // when all of them end; zero is never
 }
 
 // Read implements net.Conn.
@@ -178,11 +198,24 @@ func (c *impatient) Write(b []byte) (int, error) {
 func (c *impatient) limit(set func(time.Time) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	end := time.Now().Add(silence)
+	end := time.Now().Add(c.silence)
+	if c.patient.After(end) {
+		end = c.patient
+	}
 	if !c.last.IsZero() && c.last.Before(end) {
 		end = c.last
 	}
 	return set(end)
+}
+
+// wait allows for silence until then. The context of whoever asks ends the wait before.
+func (c *impatient) wait(until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !until.IsZero() {
+		until = until.Add(hurry)
+	}
+	c.patient = until
 }
 
 // hurry ends everything soon, also what has begun.
