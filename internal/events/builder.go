@@ -211,17 +211,25 @@ func (b *builder) domains(names []string) {
 	b.text(")")
 }
 
+// alternatives is how many conditions stand in one pair of parentheses: SQLite takes a
+// chain of them for as many inside each other, and a thousand at most.
+const alternatives = 500
+
 // below is scope with domains of which those below count.
 func (b *builder) below(exact, below []string) {
-	b.text("(")
+	b.text("((")
 	for i, d := range below {
-		if i > 0 {
+		switch {
+		case i > 0 && i%alternatives == 0:
+			b.text(") OR (")
+		case i > 0:
 			b.text(" OR ")
 		}
 		b.text(`sender_domain LIKE `)
 		b.arg("%." + likeEscape.Replace(normalize(d)))
 		b.text(` ESCAPE '!'`)
 	}
+	b.text(")")
 	if len(exact) > 0 {
 		b.text(" OR ")
 		b.domains(exact)

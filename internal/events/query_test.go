@@ -494,3 +494,19 @@ func TestStats(t *testing.T) {
 		}
 	})
 }
+
+// As many domains as a question may have can all be ones of which those below count.
+func TestManyWildcards(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		w.put(t, fact{n: 1, sender: "a@sub.d0.example"}, fact{n: 2, sender: "a@exact.example"}, fact{n: 3, sender: "a@other.example"})
+		domains := []string{"exact.example"}
+		for i := range maxScope - 1 {
+			domains = append(domains, fmt.Sprintf("*.d%d.example", i))
+		}
+		if got, _ := w.ask(t, Query{Domains: domains, Ascending: true}); got != "1 2" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
