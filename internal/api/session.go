@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"maps"
 	"sync"
 	"time"
 )
@@ -12,7 +14,7 @@ import (
 const (
 	sessionIdle = time.Hour
 	sessionLife = 12 * time.Hour // a working day
-	maxSessions = 1000           // the one that was not used for longest makes room
+	maxSessions = 1000           // one of the key with most of them makes room
 )
 
 // sessions are the logins to the page. They are in memory only: a restart ends
@@ -48,20 +50,26 @@ func (s *sessions) open(secret string, key Key) (string, session) {
 	return cookie, opened
 }
 
-// clean makes room for one more session.
+// clean makes room for one more session. Where there is none, the key that has most
+// sessions loses the one that was not used for longest: whoever logs in a thousand
+// times must not log others out.
 func (s *sessions) clean(now time.Time) {
-	var oldest [sha256.Size]byte
-	var used time.Time
+	maps.DeleteFunc(s.all, func(_ [sha256.Size]byte, one *session) bool { return one.expired(now) })
+	if len(s.all) < maxSessions {
+		return
+	}
+	count := make(map[string]int)
+	for _, one := range s.all {
+		count[one.key.ID]++
+	}
+	var goes [sha256.Size]byte
 	for id, one := range s.all {
-		if one.expired(now) {
-			delete(s.all, id)
-		} else if used.IsZero() || one.used.Before(used) {
-			oldest, used = id, one.used
+		than := s.all[goes]
+		if than == nil || cmp.Or(cmp.Compare(count[than.key.ID], count[one.key.ID]), one.used.Compare(than.used)) < 0 {
+			goes = id
 		}
 	}
-	if len(s.all) >= maxSessions {
-		delete(s.all, oldest)
-	}
+	delete(s.all, goes)
 }
 
 func (s *session) expired(now time.Time) bool {

@@ -245,6 +245,25 @@ func TestUISessionsAreBounded(t *testing.T) {
 	}
 }
 
+// Whoever logs in again and again logs nobody out but those with the same key.
+func TestUISessionsOfOthers(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := newSessions(func() time.Time { return now })
+	operator, _ := s.open("a", Key{ID: "full"})
+	mine, _ := s.open("b", Key{ID: "reads", Domain: "example.com", Reads: true})
+	for range 2 * maxSessions {
+		now = now.Add(time.Millisecond)
+		s.open("b", Key{ID: "reads", Domain: "example.com", Reads: true})
+	}
+	if _, ok := s.find(operator); !ok {
+		t.Error("another key's session made room")
+	}
+	if _, ok := s.find(mine); ok || len(s.all) != maxSessions {
+		t.Errorf("%d sessions, the oldest of them: %v", len(s.all), ok)
+	}
+}
+
 // Who tries keys at the login has to wait as one at the API does.
 func TestUIGuesses(t *testing.T) {
 	t.Parallel()
