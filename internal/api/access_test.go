@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"tlscontrol/internal/events"
 	"tlscontrol/internal/policy"
 )
 
@@ -279,6 +282,58 @@ func TestDescribedRoles(t *testing.T) {
 		if got, _ := d.at("paths", rt.path, strings.ToLower(rt.method), "x-roles").([]any); !slices.Equal(got, roles[rt.access]) {
 			t.Errorf("%s: described for %v, is for %v", &rt, got, roles[rt.access])
 		}
+	}
+}
+
+// All keys that read one domain together leave a question of the store to those who
+// look after the relay.
+func TestTurnsOfAllReadingKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, read := httptest.NewRequest("GET", "/v3/example.com/events", nil), &route{access: readers}
+	ask := func(ctx context.Context, key Key) (leave func(), err error) {
+		return (&call{key: key, budget: w.api.budgets.of(key.ID)}).turn(r.WithContext(ctx), read)
+	}
+	reads := func(n int) Key { return Key{ID: fmt.Sprint("reads", n), Domain: "example.com", Reads: true} }
+	var leave []func()
+	for n := range events.MaxReaders - 1 {
+		done, err := ask(t.Context(), reads(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, done)
+	}
+	one := reads(events.MaxReaders)
+	turns := w.api.budgets.of(one.ID).turns
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		waited := make(chan error)
+		go func() {
+			_, err := ask(ctx, one)
+			waited <- err
+		}()
+		for deadline := time.Now().Add(hang); turns.TryAcquire(ownTurns); time.Sleep(time.Millisecond) { // until it waits
+			turns.Release(ownTurns)
+			if time.Now().After(deadline) {
+				t.Fatal("it does not wait")
+			}
+		}
+		cancel()
+		var e *Error
+		if err := <-waited; !errors.As(err, &e) || e.Status != 503 || e.RetryAfter == 0 {
+			t.Errorf("one more: %v", err)
+		}
+	}
+	if !turns.TryAcquire(ownTurns) {
+		t.Error("a turn was not given back")
+	}
+	turns.Release(ownTurns)
+	if _, err := ask(t.Context(), Key{ID: "full"}); err != nil {
+		t.Errorf("a full key: %v", err)
+	}
+	leave[0]()
+	if _, err := ask(t.Context(), one); err != nil {
+		t.Errorf("after one has ended: %v", err)
 	}
 }
 

@@ -20,12 +20,15 @@ type budget struct {
 	memory memory              // half of that of all keys, or one message
 	turns  *semaphore.Weighted // of a key that reads one domain (own.go)
 	line   *semaphore.Weighted // before them
+	// together are the turns of all keys that read one domain.
+	together *semaphore.Weighted
 }
 
 // budgets are those of the keys that were used lately.
 type budgets struct {
 	limit           rate.Limit
 	places, message int64
+	together        *semaphore.Weighted
 	keys            *lru.Cache[string, *budget]
 }
 
@@ -36,7 +39,7 @@ func newBudgets(perSecond float64, places, message int64) *budgets {
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &budgets{rate.Limit(perSecond), places, message, c}
+	return &budgets{rate.Limit(perSecond), places, message, semaphore.NewWeighted(ownTogether), c}
 }
 
 // of returns the budget of a key.
@@ -45,11 +48,12 @@ func (s *budgets) of(id string) *budget {
 		return b
 	}
 	fresh := &budget{
-		pace:   rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
-		places: semaphore.NewWeighted(s.places),
-		memory: newMemory(2, s.message),
-		turns:  semaphore.NewWeighted(ownTurns),
-		line:   semaphore.NewWeighted(ownLine),
+		pace:     rate.NewLimiter(s.limit, max(1, int(math.Ceil(float64(s.limit))))),
+		places:   semaphore.NewWeighted(s.places),
+		memory:   newMemory(2, s.message),
+		turns:    semaphore.NewWeighted(ownTurns),
+		line:     semaphore.NewWeighted(ownLine),
+		together: s.together,
 	}
 	if b, ok, _ := s.keys.PeekOrAdd(id, fresh); ok {
 		return b // somebody else was faster

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tlscontrol/internal/events"
 )
 
 // A key of one domain may be given to whoever owns that domain. It must not tell
@@ -30,6 +32,10 @@ func (k Key) opens(to access) bool {
 // time. The store has few connections, and those who run the relay need them, too.
 const ownTurns = 2
 
+// ownTogether is how many of such keys together. There may be many of them, and one
+// who looks after the relay must not wait behind all of their owners.
+const ownTogether = events.MaxReaders - 1
+
 // ownLine is how many of its questions may wait for that.
 const ownLine = 16
 
@@ -48,7 +54,11 @@ func (c *call) turn(r *http.Request, rt *route) (leave func(), err error) {
 	if err := c.budget.turns.Acquire(ctx, 1); err != nil {
 		return nil, tooMany("Too many questions at a time with this key", time.Second)
 	}
-	return func() { c.budget.turns.Release(1) }, nil
+	if err := c.budget.together.Acquire(ctx, 1); err != nil {
+		c.budget.turns.Release(1)
+		return nil, unavailable("Too many questions at a time, try again later")
+	}
+	return func() { c.budget.together.Release(1); c.budget.turns.Release(1) }, nil
 }
 
 // own is admit for the page: to a key of one domain there are no others.

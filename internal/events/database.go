@@ -19,12 +19,12 @@ import (
 //go:embed migrations/*/*.sql
 var migrations embed.FS
 
-// Limits of what is asked of a database at a time. Writing has connections of
-// its own, so that no amount of reading keeps events from being stored.
-const (
-	maxReaders = 4
-	maxIdle    = 5 * time.Minute
-)
+// MaxReaders is how many questions are answered at a time, others wait. Writing has
+// connections of its own, so that no amount of reading keeps events from being stored.
+const MaxReaders = 4
+
+// maxIdle is how long a connection is kept that nobody uses.
+const maxIdle = 5 * time.Minute
 
 // migrateTimeout bounds the wait for a new schema, which other relays may be
 // making at the moment. What was done until then stays.
@@ -71,8 +71,8 @@ func newDatabase(d dialect, writer, reader driver.Connector) *database {
 	db := &database{dialect: d, write: sql.OpenDB(writer), read: sql.OpenDB(reader)}
 	db.write.SetMaxOpenConns(d.writers)
 	db.write.SetConnMaxIdleTime(maxIdle)
-	db.read.SetMaxOpenConns(maxReaders)
-	db.read.SetMaxIdleConns(maxReaders)
+	db.read.SetMaxOpenConns(MaxReaders)
+	db.read.SetMaxIdleConns(MaxReaders)
 	db.read.SetConnMaxIdleTime(maxIdle)
 	return db
 }
@@ -135,7 +135,7 @@ func (db *database) leave() {
 	db.write.SetMaxIdleConns(0)
 	db.write.SetMaxIdleConns(db.writers)
 	db.read.SetMaxIdleConns(0)
-	db.read.SetMaxIdleConns(maxReaders)
+	db.read.SetMaxIdleConns(MaxReaders)
 }
 
 // enoughForTwo is how many rows are worth two transactions.
