@@ -110,7 +110,8 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var e *Error
 	if !errors.As(err, &e) {
 		if r.Context().Err() != nil {
-			return // nobody listens
+			// Nobody listens, or so it seems: to return would be to answer 200.
+			panic(http.ErrAbortHandler)
 		}
 		a.Log("request failed", "path", Plain(r.URL.Path), "reason", err.Error())
 		e = &Error{Status: http.StatusInternalServerError, Text: "Internal server error"}
