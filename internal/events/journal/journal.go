@@ -162,7 +162,14 @@ func (j *Journal) begin() error {
 		number = max(number, j.segments[n-1].number+1)
 	}
 	j.mu.Unlock()
-	f, err := os.OpenFile(j.path(number), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	create := func() (*os.File, error) {
+		return os.OpenFile(j.path(number), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	}
+	f, err := create()
+	for errors.Is(err, fs.ErrExist) { // a bad disk let it be neither written nor removed
+		number++
+		f, err = create()
+	}
 	if err != nil {
 		return err
 	}

@@ -423,3 +423,19 @@ func FuzzReader(f *testing.F) {
 		closeAll(t, j, r)
 	})
 }
+
+// A segment that could be neither written nor removed is in nobody's way.
+func TestSegmentThatIsThere(t *testing.T) {
+	t.Parallel()
+	j := open(t, t.TempDir())
+	defer j.Close()
+	put(t, j, "one")
+	if err := j.seal(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(j.path(2), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put(t, j, "two")
+	expect(t, j.NewReader(), 0, "one", "two")
+}
