@@ -211,12 +211,12 @@ func TestPlaces(t *testing.T) {
 		w.do(request{method: "GET", path: "/ui/"})
 	}()
 	<-inside
-	got := w.do(request{method: "GET", path: "/healthz"})
-	w.want(got, 503, "Too many requests at a time, try again later")
+	w.want(w.do(request{method: "GET", path: "/readyz"}), 503, "Too many requests at a time, try again later")
+	w.want(w.do(request{method: "GET", path: "/healthz"}), 200, "ok") // it lives
 	leave <- true
 	<-done
 	deadline := time.Now().Add(hang)
-	for w.do(request{method: "GET", path: "/healthz"}).status != 200 { // the place is given back behind the answer
+	for w.do(request{method: "GET", path: "/readyz"}).status != 200 { // the place is given back behind the answer
 		if time.Now().After(deadline) {
 			t.Fatal("the place is not given back")
 		}
