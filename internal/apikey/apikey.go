@@ -10,7 +10,7 @@
 // lower-case base32. It is shown once, when the key is made. The table holds,
 // under the ID, a row without it (row.go):
 //
-//	v=1 sha256=HEX created=2026-11-26T12:00:00Z domain=example.com role=reading comment=billing%20server
+//	v=1 domain=example.com role=reading sha256=HEX created=2026-11-26T12:00:00Z comment=billing%20server
 //
 // where sha256 is the hash of the whole word.
 //

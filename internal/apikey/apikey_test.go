@@ -123,8 +123,29 @@ func TestWrongSecrets(t *testing.T) {
 	}
 }
 
-// Nobody gets in through a row that is not whole: a key for one domain must not
-// become one for all because a word was lost.
+// A key for one domain does not become one for all, or a reading one, when a full
+// disk or a narrow column has cut its row off.
+func TestRowsThatWereCutOff(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	m := &memory{rows: map[string]string{}}
+	s := New(m)
+	for _, role := range []Role{Sending, Reading} {
+		secret, key, err := s.Create(ctx, "example.com", role, "billing server")
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := m.rows[key.ID]
+		for end := range row {
+			m.rows[key.ID] = row[:end]
+			if got, ok, _ := s.Authenticate(ctx, secret); ok && (got.Domain != key.Domain || got.Role != key.Role) {
+				t.Errorf("%q: %+v", row[:end], got)
+			}
+		}
+	}
+}
+
+// Nobody gets in through a row that is not whole.
 func TestBrokenRows(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

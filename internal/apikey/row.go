@@ -36,15 +36,17 @@ func (r row) key(id string) Key {
 }
 
 // String returns the row as it is written: words key=value, separated by a
-// space, without the commas at which table.file would split it.
+// space, without the commas at which table.file would split it. What restricts the
+// key stands before what must be there: a row whose end is lost opens nothing.
 func (r row) String() string {
-	text := "v=1 sha256=" + hex.EncodeToString(r.hash[:]) + " created=" + r.created.Format(time.RFC3339)
+	text := "v=1"
 	if r.domain != "" {
 		text += " domain=" + r.domain
 	}
 	if r.role != usualRole(r.domain) {
 		text += " role=" + string(r.role)
 	}
+	text += " sha256=" + hex.EncodeToString(r.hash[:]) + " created=" + r.created.Format(time.RFC3339)
 	if r.comment != "" {
 		text += " comment=" + strings.ReplaceAll(url.QueryEscape(r.comment), "+", "%20")
 	}
