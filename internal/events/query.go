@@ -12,8 +12,9 @@ import (
 // MaxLimit is the largest page.
 const MaxLimit = 300
 
-// maxStory bounds what Message returns.
-const maxStory = 1000
+// maxStory bounds what Message returns: a message of the API may have a thousand
+// recipients, and each has an event more than attempts.
+const maxStory = 5000
 
 // maxAnswer is how many octets of documents are enough for an answer, which is in
 // memory several times. Most have less than a KiB, those of hostile servers up to
@@ -163,7 +164,8 @@ func (b *builder) between(begin, end time.Time) {
 }
 
 // Message returns everything that is known of a message, oldest first: all events
-// with this queue id or, without angle brackets, message id.
+// with this queue id or, without angle brackets, message id, up to maxStory and
+// maxAnswer.
 func (s *Store) Message(ctx context.Context, id string, domains []string) ([]json.RawMessage, error) {
 	if id == "" {
 		return nil, nil

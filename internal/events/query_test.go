@@ -510,3 +510,26 @@ func TestManyWildcards(t *testing.T) {
 		}
 	})
 }
+
+// The story of a message to as many as the API allows tells what became of it.
+func TestStoryOfManyRecipients(t *testing.T) {
+	t.Parallel()
+	const recipients = 1000
+	on(t, func(t *testing.T, cfg Config) {
+		cfg.partSize = 0
+		w := start(t, cfg)
+		var facts []fact
+		for n := range 2 * recipients {
+			f := fact{n: n, messageID: "m@example.com", recipient: fmt.Sprintf("b%d@example.net", n%recipients)}
+			if n < recipients {
+				f.event, f.nothing = EventAccepted, true
+			}
+			facts = append(facts, f)
+		}
+		w.put(t, facts...)
+		story, err := w.Message(context.Background(), "m@example.com", nil)
+		if err != nil || len(story) != len(facts) {
+			t.Errorf("%d of %d events, %v", len(story), len(facts), err)
+		}
+	})
+}
