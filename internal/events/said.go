@@ -197,9 +197,11 @@ func (b *builder) since(micros int64) {
 	b.text(" AND ts >= ")
 	b.arg(micros)
 	if b.parted {
-		b.text(" AND part IN (SELECT number FROM events_parts WHERE begins >= (SELECT max(begins) FROM events_parts WHERE begins <= ")
+		// The first part has all time before it, too.
+		b.text(" AND part IN (SELECT number FROM events_parts WHERE begins >= " +
+			"coalesce((SELECT max(begins) FROM events_parts WHERE begins <= ")
 		b.arg(micros)
-		b.text("))")
+		b.text("), begins))")
 	}
 }
 

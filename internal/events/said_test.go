@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,6 +243,38 @@ func BenchmarkSaid(b *testing.B) {
 					w.benchmark(b, func() error { _, err := w.Query(context.Background(), q); return err })
 				})
 			}
+		}
+	})
+}
+
+// TestSaidAfterRetention: deliveries are told what their form said, also where all
+// events from before have been removed, with the parts that they were in.
+func TestSaidAfterRetention(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		var old []fact
+		for n := range 30 {
+			old = append(old, fact{n: n})
+		}
+		for some := range slices.Chunk(old, 5) { // a batch begins one part at most
+			w.put(t, some...)
+		}
+		if _, err := w.expire(epoch.Add(29 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range w.db.upkeep {
+			if err := w.exec(sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := mail{id: "m@x", domain: "one.example", tags: []string{"a"}}
+		w.put(t, m.attempts(30, "delivered")...)
+		before, _ := w.count.numbers()
+		w.Add(m.accepted(t, epoch.Add(31*time.Second), "r@example.net"))
+		w.count.awaitStored(t, before+1)
+		if got, _ := w.ask(t, Query{Filter: And{Is{FieldEvent, []string{"delivered"}}, Is{FieldTags, []string{"a"}}}}); got != "30" {
+			t.Errorf("got %q", got)
 		}
 	})
 }
