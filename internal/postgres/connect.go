@@ -20,13 +20,17 @@ const (
 	silence = time.Minute
 	// hurry is how long a server has to answer a statement that is cancelled.
 	hurry = 2 * time.Second
+	// idle is how long a client may be silent within a transaction. One that lost its
+	// power or its network leaves the transaction open, for hours if the server has to
+	// find out by itself, and who wants the same rows waits for it.
+	idle = 30 * time.Second
 )
 
 // connector makes connections that obey contexts, which the driver does only as
 // long as the server answers.
 type connector struct {
-	dsn     string
-	silence time.Duration
+	dsn           string
+	silence, idle time.Duration
 }
 
 // Connector returns what makes connections to the database that a connection
@@ -35,7 +39,7 @@ func Connector(dsn string) (driver.Connector, error) {
 	if err := CheckDSN(dsn); err != nil {
 		return nil, err
 	}
-	return connector{dsn, silence}, nil
+	return connector{dsn, silence, idle}, nil
 }
 
 // Driver implements driver.Connector.
@@ -53,6 +57,9 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, d.cut)
 	made, err := inner.Connect(ctx)
+	if err == nil {
+		err = c.settle(ctx, made)
+	}
 	if !stop() {
 		if err == nil {
 			// It is cut already: there is nothing to say goodbye to.
@@ -64,6 +71,17 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	return conn{made.(full), d}, nil
+}
+
+// settle says how long transactions may be idle. Poolers do not know it as a parameter
+// of the connection.
+func (c connector) settle(ctx context.Context, made driver.Conn) error {
+	set := fmt.Sprintf("SET idle_in_transaction_session_timeout = %d", c.idle.Milliseconds())
+	_, err := made.(full).ExecContext(ctx, set, nil)
+	if err != nil {
+		_ = made.Close() // it is of no use
+	}
+	return err
 }
 
 // full is what the driver's connections can do.

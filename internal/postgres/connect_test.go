@@ -32,8 +32,10 @@ func silent(t *testing.T, welcome bool) (dsn string) {
 			}
 			t.Cleanup(func() { c.Close() })
 			if welcome {
-				// AuthenticationOk, ReadyForQuery.
-				_, _ = io.WriteString(c, "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I")
+				// AuthenticationOk, ReadyForQuery, and what settles the connection:
+				// CommandComplete, ReadyForQuery.
+				_, _ = io.WriteString(c, "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"+
+					"C\x00\x00\x00\x08SET\x00Z\x00\x00\x00\x05I")
 			}
 		}
 	}()

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 func TestLongStatement(t *testing.T) {
 	t.Parallel()
 	const silence = 300 * time.Millisecond
-	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence})
+	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence, idle})
 	t.Cleanup(func() { db.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
@@ -40,5 +40,34 @@ func TestLongStatement(t *testing.T) {
 	}
 	if _, err := conn.ExecContext(context.Background(), "SELECT pg_sleep(1)"); err == nil {
 		t.Error("silence was borne without a deadline, after a statement with one")
+	}
+}
+
+// A transaction whose client has vanished, which to the server is one that says
+// nothing, keeps others from its rows for a while and not until the server misses it.
+func TestVanishedClient(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence, time.Second})
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.ExecContext(ctx, "CREATE TABLE rows (id int PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+	vanished, err := db.BeginTx(t.Context(), nil) // which does not end before the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vanished.Rollback()
+	const insert = "INSERT INTO rows VALUES (1) ON CONFLICT DO NOTHING"
+	if _, err := vanished.ExecContext(ctx, insert); err != nil {
+		t.Fatal(err)
+	}
+	res, err := db.ExecContext(ctx, insert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := res.RowsAffected(); n != 1 || err != nil {
+		t.Errorf("%d rows, %v", n, err)
 	}
 }
