@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"tlscontrol/internal/policy"
@@ -85,9 +86,23 @@ func (a *API) getConnection(w http.ResponseWriter, r *http.Request, c call) erro
 	return nil
 }
 
+// parameters reads those in the URL. What cannot be read is refused, too: URL.Query
+// passes over it.
+func parameters(raw string) (url.Values, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, bad("The parameters are malformed: expected %%XX after a percent sign, and & between them")
+	}
+	return values, nil
+}
+
 // noParameters refuses parameters in the URL.
 func noParameters(r *http.Request, but ...string) error {
-	for name := range r.URL.Query() {
+	values, err := parameters(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	for name := range values {
 		if name != "pretty" && !contains(but, name) {
 			return bad("%s parameter is not supported", shown(name))
 		}

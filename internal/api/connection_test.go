@@ -141,3 +141,27 @@ func TestDomains(t *testing.T) {
 	}
 	w.want(w.do(request{method: "GET", path: "/v3/domains/a.example?x=1", key: fullKey}), 400, "x parameter is not supported")
 }
+
+// What cannot be read in a URL is refused as what is not known there: it may have been
+// meant to ask for TLS.
+func TestMalformedParameters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, q := range []request{
+		{method: "POST", path: messagesPath, form: letter()},
+		{method: "PUT", path: "/v3/domains/example.com/connection", form: url.Values{"require_tls": {"yes"}}},
+		{method: "GET", path: "/v3/domains/example.com/connection"},
+		{method: "GET", path: "/v3/domains/example.com"},
+		{method: "GET", path: "/v4/domains"},
+		{method: "GET", path: "/v3/example.com/events"},
+	} {
+		for _, parameters := range []string{"?o:require-tls=%zz", "?o:require-tls=yes;x"} {
+			again := q
+			again.path, again.key = q.path+parameters, fullKey
+			w.want(w.do(again), 400, "The parameters are malformed: expected %XX after a percent sign, and & between them")
+		}
+	}
+	if len(w.sent) > 0 {
+		t.Error("a message was sent")
+	}
+}

@@ -136,7 +136,11 @@ func (a *API) listDomains(w http.ResponseWriter, r *http.Request, c call) error 
 
 func listParameters(r *http.Request) (limit, skip int, search string, err error) {
 	limit = defaultDomains
-	for name, values := range r.URL.Query() {
+	all, err := parameters(r.URL.RawQuery)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	for name, values := range all {
 		if len(values) != 1 {
 			return 0, 0, "", bad("%s parameter is there more than once", shown(name))
 		}

@@ -130,9 +130,9 @@ func timeOf(micros *int64) time.Time {
 // readQuestion reads the parameters of a request.
 func readQuestion(raw string, now time.Time) (question, error) {
 	q := question{Limit: defaultLimit}
-	values, err := url.ParseQuery(raw)
+	values, err := parameters(raw)
 	if err != nil {
-		return q, bad("The parameters are malformed: expected %%XX after a percent sign, and & between them")
+		return q, err
 	}
 	var span span
 	for _, name := range slices.Sorted(maps.Keys(values)) {

@@ -50,7 +50,11 @@ var fileFields = []string{"attachment", "inline", "message"}
 // readForm reads the body, multipart or urlencoded, of limit octets at most.
 // Parameters in the URL are refused: they would be in the logs of every proxy.
 func readForm(w http.ResponseWriter, r *http.Request, limit int64) (*form, error) {
-	for name := range r.URL.Query() {
+	values, err := parameters(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	for name := range values {
 		if name != "pretty" {
 			return nil, bad("%s parameter is in the URL, expected in the body", shown(name))
 		}

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -51,9 +50,9 @@ func (a *API) uiEvents(w http.ResponseWriter, r *http.Request, c call) error {
 
 // without takes a parameter out of a query.
 func without(raw, name string) (string, error) {
-	values, err := url.ParseQuery(raw)
+	values, err := parameters(raw)
 	if err != nil {
-		return "", bad("The parameters are malformed")
+		return "", err
 	}
 	values.Del(name)
 	return values.Encode(), nil
