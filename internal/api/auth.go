@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	"net"
 	"net/http"
 	"net/netip"
@@ -61,7 +62,7 @@ func (a *API) refuse(r *http.Request, rt *route, key Key) *Error {
 // "" is none. Who sends many wrong ones has to wait.
 func (a *API) identify(r *http.Request, word string) (Key, bool, error) {
 	from := remote(r)
-	if wait := a.guesses.wait(from); wait > 0 {
+	if wait := a.guesses.wait(from); wait > 0 && !a.guesses.wasGood(word) {
 		return Key{}, false, tooMany("Too many requests with wrong keys", wait)
 	}
 	if word != "" && len(word) <= maxSecret {
@@ -70,8 +71,10 @@ func (a *API) identify(r *http.Request, word string) (Key, bool, error) {
 			return Key{}, false, a.keysAway(err)
 		}
 		if found {
+			a.guesses.good.Add(sha256.Sum256([]byte(word)), struct{}{})
 			return key, true, nil
 		}
+		a.guesses.good.Remove(sha256.Sum256([]byte(word)))
 	}
 	a.guesses.wrong(from)
 	a.Log("authentication failed", "src_ip", from.String())
@@ -133,21 +136,30 @@ func parsePattern(s string) (string, error) {
 const (
 	guessBurst = 20
 	guessEvery = 3 * time.Second
-	maxGuesses = 4096 // addresses that are remembered
+	maxGuesses = 4096 // addresses that are remembered, and keys
 )
 
 // guesses holds back addresses that send wrong keys. Not that one could be
-// guessed: a question to the table has its price.
+// guessed: a question to the table has its price. Many may have one address, that of
+// a balancer or of their network: those who come with a key that was good the last
+// time do not wait for what others have tried.
 type guesses struct {
 	from *lru.Cache[netip.Prefix, *rate.Limiter]
+	good *lru.Cache[[sha256.Size]byte, struct{}] // hashes of keys
 }
 
 func newGuesses() *guesses {
-	c, err := lru.New[netip.Prefix, *rate.Limiter](maxGuesses)
-	if err != nil {
+	from, err := lru.New[netip.Prefix, *rate.Limiter](maxGuesses)
+	good, too := lru.New[[sha256.Size]byte, struct{}](maxGuesses)
+	if err != nil || too != nil {
 		panic(err) // the size is a constant
 	}
-	return &guesses{c}
+	return &guesses{from, good}
+}
+
+// wasGood reports whether a key was good when it came last.
+func (g *guesses) wasGood(word string) bool {
+	return len(word) <= maxSecret && g.good.Contains(sha256.Sum256([]byte(word)))
 }
 
 // wait is how long the address has to wait before it may be asked for its key.

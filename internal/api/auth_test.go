@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -122,6 +123,40 @@ func TestGuesses(t *testing.T) {
 	g.wrong(netip.Addr{}) // a Unix socket
 	if g.wait(netip.Addr{}) != 0 {
 		t.Error("a Unix socket is held back")
+	}
+}
+
+// Behind a balancer everybody has its address: whoever has a good key does not wait
+// for what strangers try, until it is good no more.
+func TestGuessesOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ask := func(key string) int {
+		r := httptest.NewRequest("GET", "/v3/domains", nil) // from 192.0.2.1
+		r.SetBasicAuth("api", key)
+		got := httptest.NewRecorder()
+		w.api.ServeHTTP(got, r)
+		return got.Code
+	}
+	expect := func(key string, want int) {
+		t.Helper()
+		if got := ask(key); got != want {
+			t.Errorf("%s: %d, want %d", key, got, want)
+		}
+	}
+	expect(fullKey, 200)
+	for range guessBurst {
+		expect("wrong", 401)
+	}
+	expect("wrong", 429)
+	expect(otherKey, 429) // may be anything
+	expect(fullKey, 200)
+	w.setKeys(nil, true)
+	expect(fullKey, 401)
+	asked := w.asked
+	expect(fullKey, 429)
+	if w.asked != asked {
+		t.Error("a key that was revoked is looked up for ever")
 	}
 }
 
