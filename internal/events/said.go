@@ -211,6 +211,10 @@ type form struct {
 	Variables json.RawMessage `json:"user-variables"`
 }
 
+// maxTold is how many octets of documents are enough to add to: those of a message to
+// many repeat what its form said once for each.
+const maxTold = 2 * maxAnswer
+
 // tellSaid adds tags and variables to the documents of deliveries.
 func (s *Store) tellSaid(ctx context.Context, rows []row) error {
 	forms := make(map[messageOf]*form)
@@ -225,10 +229,12 @@ func (s *Store) tellSaid(ctx context.Context, rows []row) error {
 	if err := s.forms(ctx, forms); err != nil {
 		return err
 	}
+	size := 0
 	for i := range rows {
-		if form := forms[rows[i].message]; form != nil && rows[i].event != EventAccepted {
+		if form := forms[rows[i].message]; form != nil && rows[i].event != EventAccepted && size < maxTold {
 			rows[i].document = form.into(rows[i].document)
 		}
+		size += len(rows[i].document)
 	}
 	return nil
 }

@@ -278,3 +278,28 @@ func TestSaidAfterRetention(t *testing.T) {
 		}
 	})
 }
+
+// TestSaidIsBounded: what a form said is not repeated without end.
+func TestSaidIsBounded(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, cfg Config) {
+		w := start(t, cfg)
+		m := mail{id: "m@x", domain: "one.example", variables: fmt.Sprintf(`{"x":%q}`, strings.Repeat("y", 16<<10))}
+		w.Add(m.accepted(t, epoch, "r@example.net"))
+		w.count.awaitStored(t, 1)
+		rows := make([]row, maxStory)
+		for i := range rows {
+			rows[i] = row{event: "delivered", message: messageOf{m.id, m.domain}, document: []byte(`{"event":"delivered"}`)}
+		}
+		if err := w.tellSaid(context.Background(), rows); err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for i := range rows {
+			size += len(rows[i].document)
+		}
+		if len(rows[0].document) < 16<<10 || size > maxTold+len(rows[0].document)+100*len(rows) {
+			t.Errorf("%d octets, of which the first has %d", size, len(rows[0].document))
+		}
+	})
+}
