@@ -28,7 +28,11 @@ type address struct {
 // parseAddresses reads the addresses of a parameter, all of its values.
 func (f *form) parseAddresses(name string) ([]address, error) {
 	var all []address
+	size := 0
 	for _, value := range f.values[name] {
+		if size += len(value); size > maxHeader {
+			return nil, tooLong(name)
+		}
 		list, err := mail.ParseAddressList(value)
 		if err != nil {
 			return nil, badAddress(name)
@@ -50,6 +54,10 @@ func (f *form) parseAddresses(name string) ([]address, error) {
 // badAddress is in Mailgun's words.
 func badAddress(name string) *Error {
 	return bad("%s parameter is not a valid address. please check documentation", name)
+}
+
+func tooLong(name string) *Error {
+	return bad("%s parameter is too long for a header field", shown(name))
 }
 
 func tooManyRecipients() *Error {

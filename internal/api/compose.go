@@ -58,7 +58,7 @@ func (a *API) compose(f *form, domain string) (*draft, error) {
 	if ok {
 		encoded := mime.QEncoding.Encode("utf-8", subject)
 		if longWord(encoded) {
-			return nil, bad("subject parameter is too long for a header field")
+			return nil, tooLong("subject")
 		}
 		h.Set("Subject", encoded)
 	}
@@ -111,7 +111,9 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 	if d.from, err = sender(list, domain); err != nil {
 		return err
 	}
-	h.Set("From", d.from.String())
+	if err := setAddresses(h, "from", list); err != nil {
+		return err
+	}
 	if len(f.values["to"]) == 0 {
 		return missing("to")
 	}
@@ -124,11 +126,9 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 		if name == "bcc" || len(list) == 0 {
 			continue
 		}
-		words := make([]string, len(list))
-		for i, a := range list {
-			words[i] = a.String()
+		if err := setAddresses(h, name, list); err != nil {
+			return err
 		}
-		h.Set(map[string]string{"to": "To", "cc": "Cc"}[name], strings.Join(words, ", "))
 	}
 	switch d.recipients = unique(d.recipients); {
 	case len(d.recipients) == 0: // to is a group of nobody: "undisclosed-recipients:;"
@@ -137,6 +137,37 @@ func (d *draft) address(h *message.Header, f *form, domain string) error {
 		return tooManyRecipients()
 	}
 	return nil
+}
+
+// setAddresses sets a field with addresses, folded: what writes headers folds, too,
+// but takes for each line as long as for all before it, and there may be thousands.
+func setAddresses(h *message.Header, name string, list []address) error {
+	words := make([]string, len(list))
+	for i, a := range list {
+		words[i] = a.String()
+	}
+	value := strings.Join(words, ", ")
+	if len(value) > maxHeader || longWord(value) {
+		return tooLong(name)
+	}
+	field := map[string]string{"from": "From", "to": "To", "cc": "Cc"}[name]
+	h.AddRaw(folded(field, value))
+	return nil
+}
+
+// folded is a field with lines of 76 octets, where the value has spaces to fold at (RFC
+// 5322, section 2.2.3).
+func folded(field, value string) []byte {
+	text := append(make([]byte, 0, len(value)+len(value)/16+len(field)+4), field+":"...)
+	line, last := len(text), ""
+	for word := range strings.SplitSeq(value, " ") {
+		if line+1+len(word) > 76 && word != "" && last != "" { // no line of spaces alone
+			text, line = append(text, "\r\n"...), 0
+		}
+		text = append(append(text, ' '), word...)
+		line, last = line+1+len(word), word
+	}
+	return append(text, "\r\n"...)
 }
 
 // octets are a text or a file.

@@ -116,6 +116,14 @@ func costlyForms(t *testing.T, size int) []costlyForm {
 			body, kind := parts("message", "a", "From: ann@example.com\r\n\r\n"+long+long[:size/3])
 			return io.MultiReader(body), kind
 		}},
+		{"names", messagesPath, 400, func() (io.Reader, string) {
+			name := `"` + strings.Repeat("\u00e4", maxAddresses/2-100) + `" <bob@example.net>`
+			f := url.Values{"from": {"ann@example.com"}, "text": {"x"}}
+			for range size / 4 / len(name) {
+				f.Add("to", name)
+			}
+			return strings.NewReader(f.Encode()), "application/x-www-form-urlencoded"
+		}},
 		{"fields", messagesPath, 400, func() (io.Reader, string) {
 			return strings.NewReader(strings.Repeat("a=&", size/3)), "application/x-www-form-urlencoded"
 		}},

@@ -118,7 +118,7 @@ func setField(h *message.Header, name, value string) error {
 	}
 	encoded := encodeField(name, value)
 	if len(encoded) > maxFieldValue || longWord(encoded) {
-		return bad("%s parameter is too long for a header field", shown(param))
+		return tooLong(param)
 	}
 	h.Set(name, encoded)
 	return nil

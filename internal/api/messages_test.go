@@ -1,11 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/mail"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -423,4 +426,46 @@ func TestHeaderOfAForm(t *testing.T) {
 		415, "Content-Encoding is not supported")
 	w.want(w.do(request{method: "POST", path: messagesPath + "?to=x@example.net", key: domainKey, form: letter()}),
 		400, "to parameter is in the URL, expected in the body")
+}
+
+// Fields with many addresses are folded, say what was said, and have an end.
+func TestAddressesAreFolded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := letter()
+	f.Set("from", `"Ann,  the first of many names that are longer than a line, and  of those who have two spaces in them" <ann@example.com>`)
+	f.Del("to")
+	for i := range maxRecipients {
+		f.Add("to", fmt.Sprintf(`"B\u00f6b %d" <bob%d@example.net>`, i, i))
+	}
+	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: f}), 200, "Queued")
+	m := w.last()
+	var text bytes.Buffer
+	if err := textproto.WriteHeader(&text, m.Header); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text.String()) {
+		if len(line) > 100 || strings.TrimSpace(line) == "" && line != "\r\n" {
+			t.Errorf("line %q", line)
+		}
+	}
+	for name, n := range map[string]int{"From": 1, "To": maxRecipients} {
+		list, err := mail.ParseAddressList(m.Header.Get(name))
+		if err != nil || len(list) != n {
+			t.Fatalf("%s: %d addresses, %v", name, len(list), err)
+		}
+		given, err := mail.ParseAddressList(strings.Join(f[strings.ToLower(name)], ","))
+		if err != nil || !slices.EqualFunc(list, given, func(a, b *mail.Address) bool { return *a == *b }) {
+			t.Errorf("%s: %v, %v", name, list[:1], err)
+		}
+	}
+	for _, name := range []string{strings.Repeat("\u00f6", maxHeader/4), strings.Repeat("x", 2*maxWord)} {
+		for _, field := range []string{"to", "cc"} {
+			long := letter()
+			for range 3 {
+				long.Add(field, `"`+name[:min(len(name), maxAddresses-100)]+`" <bob@example.net>`)
+			}
+			w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: long}), 400, field+" parameter is too long for a header field")
+		}
+	}
 }
