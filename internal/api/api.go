@@ -106,6 +106,7 @@ type Accepted struct {
 	// Variables are what v: parameters said, a JSON object; nil if there are none.
 	Variables   json.RawMessage
 	Attachments []events.Attachment
+	KeyID       string // of the key that sent it
 }
 
 // Events keeps what happened to messages.

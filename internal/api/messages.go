@@ -143,6 +143,7 @@ func (a *API) tell(at time.Time, queueID string, d *draft, m *Message) {
 		a.Events.Accepted(ctx, Accepted{
 			Time: at, QueueID: queueID, Sender: m.Sender, Recipient: to,
 			Headers: headers, Size: d.size, Tags: d.options.tags, Variables: d.variables, Attachments: d.files,
+			KeyID: m.Client.KeyID,
 		})
 	}
 }

@@ -129,6 +129,9 @@ func TestMessage(t *testing.T) {
 	if len(w.accepted) != 5 || w.accepted[0].Recipient != "bob@example.net" || w.accepted[0].QueueID != "q1" || w.accepted[0].Size < 100 {
 		t.Errorf("events %+v", w.accepted)
 	}
+	if w.accepted[0].KeyID == "" || w.accepted[0].KeyID != w.sent[0].Client.KeyID {
+		t.Errorf("key %q, sent with %q", w.accepted[0].KeyID, w.sent[0].Client.KeyID)
+	}
 	a := w.accepted[4]
 	if d := cmp.Diff([]string{"bills", "Ünï"}, a.Tags); d != "" {
 		t.Error(d)

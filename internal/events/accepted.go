@@ -31,6 +31,8 @@ type Accepted struct {
 	Attachments []Attachment
 	// Method is how it came: http, smtp.
 	Method string
+	// KeyID is the ID of the key of the HTTP API by which it came; "" if it did not.
+	KeyID string
 }
 
 // Attachment is a file in a message.
@@ -70,6 +72,7 @@ type acceptedDocument struct {
 	Timestamp       json.Number     `json:"timestamp"`
 	LogLevel        string          `json:"log-level"`
 	Method          string          `json:"method,omitempty"`
+	APIKeyID        string          `json:"api-key-id,omitempty"`
 	QueueID         string          `json:"queue-id,omitempty"`
 	Recipient       string          `json:"recipient"`
 	RecipientDomain string          `json:"recipient-domain,omitempty"`
@@ -103,6 +106,7 @@ func (a Accepted) Event() (Event, error) {
 		Timestamp:       timestamp(a.Time),
 		LogLevel:        "info",
 		Method:          a.Method,
+		APIKeyID:        a.KeyID,
 		QueueID:         a.QueueID,
 		Recipient:       a.Recipient,
 		RecipientDomain: domainOf(a.Recipient),

@@ -64,7 +64,8 @@ var _ api.Events = store{}
 func (s store) Accepted(ctx context.Context, a api.Accepted) {
 	e, err := events.Accepted{
 		Time: a.Time, QueueID: a.QueueID, Sender: a.Sender, Recipient: a.Recipient,
-		Headers: a.Headers, Size: a.Size, Tags: a.Tags, Variables: a.Variables, Attachments: a.Attachments, Method: "http",
+		Headers: a.Headers, Size: a.Size, Tags: a.Tags, Variables: a.Variables, Attachments: a.Attachments,
+		Method: "http", KeyID: a.KeyID,
 	}.Event()
 	if err != nil {
 		s.log.Error("accepted event is lost", err, "msg_id", a.QueueID)
