@@ -238,6 +238,30 @@ func replaceFile(path string, records []record) error {
 	return d.Sync()
 }
 
+// copyFile puts a copy of a file at a path, on disk when it returns.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = os.Remove(to) // half a copy helps nobody, and the disk may be full
+	}
+	return err
+}
+
 // writeAll writes the records, syncs and closes f.
 func writeAll(f *os.File, records []record) error {
 	w := bufio.NewWriterSize(f, 64<<10)

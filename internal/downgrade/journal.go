@@ -21,22 +21,30 @@ func (m *Memory) load() bool {
 			"file", m.cfg.Path, "error", err.Error())
 		return false
 	}
-	if c.damaged > 0 {
-		aside := m.cfg.Path + ".damaged"
-		attrs := []any{"file", m.cfg.Path, "lines_lost", c.damaged, "lines_read", len(c.records), "set_aside", aside}
-		if err := os.Rename(m.cfg.Path, aside); err != nil {
-			attrs = append(attrs, "error", err.Error())
-		}
-		m.cfg.Log.Error("the file of what hosts proved before is damaged: what can be read of it counts", attrs...)
-	}
-	// Nothing can be added to half a line.
-	m.whole = c.damaged > 0 || c.torn
-	m.lines = len(c.records)
 	for _, r := range c.records {
 		m.take(r.host, r.Evidence)
 	}
+	m.lines = len(c.records)
+	// Nothing can be added to half a line.
+	m.whole = c.damaged > 0 || c.torn
 	m.forgetRequested()
+	if c.damaged > 0 {
+		m.rescue(c)
+	}
 	return true
+}
+
+// rescue sets a copy of the damaged file aside and puts what could be read in its
+// place. Until that is on disk the damaged file stays where it is: whenever we are
+// killed, one of the two is there to be read.
+func (m *Memory) rescue(c contents) {
+	aside := m.cfg.Path + ".damaged"
+	attrs := []any{"file", m.cfg.Path, "lines_lost", c.damaged, "lines_read", len(c.records), "set_aside", aside}
+	if err := copyFile(aside, m.cfg.Path); err != nil {
+		attrs = append(attrs, "error", err.Error())
+	}
+	m.cfg.Log.Error("the file of what hosts proved before is damaged: what can be read of it counts", attrs...)
+	m.save()
 }
 
 // look reads the file for a Memory that leaves it as it is.

@@ -338,6 +338,70 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDamageAndKilled: whenever the server is killed after it found damage, what
+// could be read is there at the next start, and a command beside it sees it.
+func TestDamageAndKilled(t *testing.T) {
+	t.Parallel()
+	damage := func(t *testing.T) *desk {
+		d := newDesk(t, func(c *Config) { c.Interval = time.Hour })
+		d.Proved(mx, pkix)
+		d.Close()
+		text, err := os.ReadFile(d.cfg.Path)
+		if err == nil {
+			err = os.WriteFile(d.cfg.Path, append(text, "garbage\n"...), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	t.Run("after the start", func(t *testing.T) {
+		t.Parallel()
+		d := damage(t)
+		d.Memory = Open(d.cfg) // killed before anything is due
+		if all, damaged, err := Read(d.cfg.Path); err != nil || damaged != 0 || all[mx].Level() != Verified {
+			t.Errorf("on disk: %v, %d lines damaged, %v", all, damaged, err)
+		}
+		if _, err := os.Stat(d.cfg.Path + ".damaged"); err != nil {
+			t.Error(err)
+		}
+		again := Open(d.cfg)
+		defer again.Close()
+		if got := again.Expected(mx, opportunistic).Level; got != Verified {
+			t.Errorf("%q is expected after the next start", got)
+		}
+	})
+	t.Run("the rescued part cannot be written", func(t *testing.T) {
+		t.Parallel()
+		d := damage(t)
+		if err := os.Mkdir(d.cfg.Path+".new", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		d.Memory = Open(d.cfg)
+		d.want(mx, Verified)
+		if all, damaged, err := Read(d.cfg.Path); err != nil || damaged != 1 || all[mx].Level() != Verified {
+			t.Errorf("on disk: %v, %d lines damaged, %v", all, damaged, err)
+		}
+		if !d.logged("cannot write down what hosts proved") {
+			t.Errorf("log:\n%s", d.log.String())
+		}
+	})
+	t.Run("nothing can be set aside", func(t *testing.T) {
+		t.Parallel()
+		d := damage(t)
+		if err := os.Mkdir(d.cfg.Path+".damaged", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		d.Memory = Open(d.cfg)
+		if all, damaged, err := Read(d.cfg.Path); err != nil || damaged != 0 || all[mx].Level() != Verified {
+			t.Errorf("on disk: %v, %d lines damaged, %v", all, damaged, err)
+		}
+		if !d.logged("is a directory") {
+			t.Errorf("log:\n%s", d.log.String())
+		}
+	})
+}
+
 // TestBadDisk: a log line, and everything goes on in memory.
 func TestBadDisk(t *testing.T) {
 	t.Parallel()
