@@ -13,11 +13,19 @@ import (
 // it is written anew.
 const slack = 1000
 
+// Check returns why the file at path, if there is one, cannot be read. A Memory goes
+// on without it; whoever relies on what hosts proved had better not begin.
+func Check(path string) error {
+	_, err := readFile(path)
+	return err
+}
+
 // load reads the file, and returns false if nothing can be kept there.
 func (m *Memory) load() bool {
 	c, err := readFile(m.cfg.Path)
 	if err != nil {
-		m.cfg.Log.Error("cannot read what hosts proved before: it is kept in memory alone until the next start",
+		m.cfg.Log.Error("cannot read what hosts proved before: that they have proved TLS is not known, and a downgrade would not be seen; "+
+			"what they prove from now on is kept in memory alone until the next start",
 			"file", m.cfg.Path, "error", err.Error())
 		return false
 	}

@@ -432,7 +432,7 @@ func TestBadDisk(t *testing.T) {
 		d.restart()
 		d.Proved(mx, pkix)
 		d.want(mx, Verified)
-		if !d.logged("is not a regular file") {
+		if !d.logged("is not a regular file") || !d.logged("a downgrade would not be seen") || Check(d.cfg.Path) == nil {
 			t.Errorf("log:\n%s", d.log.String())
 		}
 	})

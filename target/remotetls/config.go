@@ -141,6 +141,9 @@ func parse(cfg *config.Map, instName string, logger *log.Logger) (*delivery.Conf
 	if err := d.check(cfg.Block); err != nil {
 		return nil, nil, err
 	}
+	if err := d.checkMemory(instName); err != nil {
+		return nil, nil, err
+	}
 	if d.reports != nil {
 		d.reports.resolvers = d.resolvers
 	}

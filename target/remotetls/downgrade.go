@@ -60,3 +60,18 @@ func (d *settings) memory(instName string) downgrade.Config {
 	}
 	return cfg
 }
+
+// checkMemory refuses to hold mail back by what hosts proved if that is not known:
+// mail would go in clear to hosts that it is there to protect.
+func (d *settings) checkMemory(instName string) error {
+	cfg := d.memory(instName)
+	if cfg.Action != downgrade.Defer || cfg.Path == "" || cfg.ReadOnly {
+		return nil
+	}
+	err := downgrade.Check(cfg.Path)
+	if err == nil {
+		return nil
+	}
+	return config.NodeErr(d.seen["downgrade_action"], "downgrade_action: unexpected defer, because what hosts proved before cannot be read (%v): "+
+		"let the user that runs maddy read and write %s, or move it away and have hosts learned anew, or choose log", err, cfg.Path)
+}

@@ -1,7 +1,9 @@
 package remotetls
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +45,51 @@ func TestWhereTheMemoryIs(t *testing.T) {
 	}
 	if got := (&settings{}).memory("outbound").Path; got != "" {
 		t.Errorf("path %s without a state directory", got)
+	}
+}
+
+// TestMemoryThatCannotBeRead: who wants mail held back by it hears at start; who
+// wants it told hears in the log; a command beside the server goes on.
+func TestMemoryThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := downgrade.File(dir, "outbound")
+	globals := map[string]interface{}{"hostname": "relay.example.com", "state_dir": dir}
+	mustLoad(t, globals, quiet+"downgrade_action defer") // there is none yet
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(cause string) {
+		t.Helper()
+		_, err := load(t, globals, quiet+"port 25\ndowngrade_action defer")
+		if err == nil {
+			t.Fatalf("%s: no error", cause)
+		}
+		for _, part := range []string{"maddy.conf:6: downgrade_action: unexpected defer", path, cause, "move it away", "choose log"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q is not in: %v", part, err)
+			}
+		}
+		for _, lines := range []string{"downgrade_action log", "downgrade_action off", ""} {
+			mustLoad(t, globals, quiet+lines)
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused("is not a regular file")
+	if err := (&settings{stateDir: dir, downgradeAction: downgrade.Defer}).checkMemory(""); err != nil {
+		t.Errorf("a block without a name: %v", err)
+	}
+	err := os.Remove(path)
+	if err == nil {
+		err = os.WriteFile(path, nil, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // who may read everything
+		refused("permission denied")
 	}
 }
 
