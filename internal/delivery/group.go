@@ -163,6 +163,10 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 		}
 		return nil, f
 	}
+	if g.sts.Unread != nil && !g.lifted {
+		return nil, failf(451, [3]int{4, 3, 0}, tlsplan.Internal, g.sts.Unread,
+			"The MTA-STS policy of %s that is known here can be neither read nor fetched, try again later", g.domain)
+	}
 	if g.enforced() {
 		d.decide(g)
 	}

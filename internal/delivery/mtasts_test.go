@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,6 +195,28 @@ func TestMTASTSNames(t *testing.T) {
 	w.dns.A("xn--mx-nja", w.mx[0].IP())
 	if got := code(failure(t, w.send(t.Context(), message("b@single.example"))["b@single.example"])); got != "451 4.7.0 mta-sts-mx-mismatch" {
 		t.Error(got)
+	}
+}
+
+// TestUnreadMTASTS: a policy that is known to be there and cannot be read makes mail
+// wait, unless the message lifts policies anyway.
+func TestUnreadMTASTS(t *testing.T) {
+	t.Parallel()
+	p := &policies{result: mtasts.Result{
+		Err:    &mtasts.Error{Kind: mtasts.FetchError, Domain: "example.net", Err: errors.New("status 500")},
+		Unread: errors.New("open example.net.json: permission denied"),
+	}}
+	w := newWorld(t, withSTS(p, func(c *delivery.Config) { c.TLSRequiredOverride = true }), inClear())
+	f := w.sendOne()
+	if got := code(f); got != "451 4.3.0 internal" || w.mx[0].Connections() != 0 {
+		t.Errorf("%s, %d connections", got, w.mx[0].Connections())
+	}
+	if strings.Contains(f.Message, ".json") || !strings.Contains(f.Error(), "open example.net.json: permission denied") {
+		t.Errorf("to the sender %q, to the log %q", f.Message, f.Error())
+	}
+	m := headerWith(message("b@example.net"), "TLS-Required", "No")
+	if f := failure(t, w.send(t.Context(), m)["b@example.net"]); f != nil {
+		t.Error(code(f))
 	}
 }
 

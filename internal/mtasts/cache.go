@@ -29,6 +29,10 @@ type Config struct {
 	AllowPrivate bool
 	Log          *slog.Logger     // nil: nothing is logged
 	Now          func() time.Time // for the age of policies; nil: time.Now
+
+	// read reads a file of Dir; nil: readFile. Another disk is for tests: root, who
+	// runs some, may read everything.
+	read func(path string) ([]byte, error)
 }
 
 // Result is what Lookup found out.
@@ -38,6 +42,10 @@ type Result struct {
 	// the one at hand, which is valid, could not be refreshed. A domain without
 	// MTA-STS has neither.
 	Err error
+	// Unread is why a policy that is on disk cannot be read, where Err keeps us from
+	// knowing another. It may demand more than mail would get without it, which
+	// therefore has to wait. It is for the operator: it names the file.
+	Unread error
 }
 
 // Cache knows policies. It may be used from several goroutines.
@@ -48,6 +56,8 @@ type Cache struct {
 	clock    func() time.Time
 	table    *table
 	disk     *writer // nil without a directory
+	unread   unread
+	readFile func(path string) ([]byte, error)
 
 	flights   singleflight.Group
 	patience  time.Duration // patience
@@ -83,15 +93,19 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.read == nil {
+		cfg.read = readFile
+	}
 	c := &Cache{
 		resolver: cfg.Resolver,
 		client: client{
 			resolver: cfg.Resolver, roots: cfg.Roots, port: cfg.Port, allowPrivate: cfg.AllowPrivate,
 		},
-		log:    cfg.Log,
-		clock:  cfg.Now,
-		table:  newTable(maxPolicies, maxFailures, maxBytes),
-		places: make(chan struct{}, maxFetches), patience: patience,
+		log:      cfg.Log,
+		clock:    cfg.Now,
+		readFile: cfg.read,
+		table:    newTable(maxPolicies, maxFailures, maxBytes),
+		places:   make(chan struct{}, maxFetches), patience: patience,
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	if cfg.Dir != "" {
@@ -159,6 +173,9 @@ func (c *Cache) Lookup(ctx context.Context, domain string) Result {
 	}
 	if failure == nil {
 		return Result{Policy: policy} // A nil *Error would be an error.
+	}
+	if policy == nil {
+		return Result{Err: failure, Unread: c.unread.cause(name)}
 	}
 	return Result{Policy: policy, Err: failure}
 }

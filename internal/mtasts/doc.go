@@ -30,5 +30,6 @@
 // What goes wrong never makes a policy weaker: with a valid policy at hand, a
 // failure of DNS, of the policy host or of the disk changes nothing but what is
 // logged and reported. Without one, mail goes as if the domain had none, as
-// RFC 8461, section 3.3 demands, and Result.Err says why.
+// RFC 8461, section 3.3 demands, and Result.Err says why. A policy that is on disk
+// and cannot be read is not none: Result.Unread says so, and mail waits (unread.go).
 package mtasts

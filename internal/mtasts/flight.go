@@ -151,6 +151,7 @@ func (c *Cache) remember(name string, policy *Policy, known entry) {
 	if used.IsZero() {
 		used = policy.Fetched
 	}
+	c.unread.settle(name)
 	gone := c.table.put(name, entry{policy: policy, used: used, refresh: refreshTime(policy)})
 	level := slog.LevelDebug
 	if known.policy != nil && known.failure != nil {

@@ -31,6 +31,11 @@ func (c *Cache) load() {
 	if c.disk.readOnly && errors.Is(err, fs.ErrNotExist) {
 		return // The server has not made it yet.
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		c.log.Error("the directory of MTA-STS policies cannot be read; until they are fetched again, mail goes as if domains had none",
+			"directory", c.disk.dir, "error", printable(err.Error()))
+		return
+	}
 	if err != nil {
 		c.disk.complain(err)
 		return
@@ -42,7 +47,12 @@ func (c *Cache) load() {
 	}
 	bad := 0
 	for _, name := range files {
-		if err := c.read(name); err != nil {
+		err := c.read(name)
+		var cannot *unreadable
+		switch {
+		case errors.As(err, &cannot):
+			c.unread.add(strings.TrimSuffix(name, suffix), err)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			if bad++; bad == 1 { // One line will do for a thousand.
 				c.log.Warn("MTA-STS policies on disk are damaged and set aside; they are fetched again when mail goes there",
 					"directory", c.disk.dir, "first", printable(name), "error", printable(err.Error()))
@@ -50,6 +60,7 @@ func (c *Cache) load() {
 			c.setAside(name)
 		}
 	}
+	c.tellUnread()
 	c.log.Debug("MTA-STS policies read from disk", "directory", c.disk.dir, "policies", c.table.len(), "damaged", bad)
 }
 
@@ -91,19 +102,19 @@ func (w *writer) drop(name string) {
 }
 
 // read takes one file into the table, or removes it if its policy is no longer in
-// force. An error means that it is damaged.
+// force. An *unreadable error means that nobody knows what is in it, fs.ErrNotExist
+// that it is gone, any other that it is damaged.
 func (c *Cache) read(name string) error {
-	text, err := readFile(filepath.Join(c.disk.dir, name))
-	if errors.Is(err, errTooLarge) {
-		return err
-	}
-	if err != nil {
-		c.disk.complain(err)
-		return nil
-	}
 	domain := strings.TrimSuffix(name, suffix)
 	if canonical, ok := policyDomain(domain); !ok || canonical != domain {
 		return errors.New("its name is of no domain")
+	}
+	text, err := c.readFile(filepath.Join(c.disk.dir, name))
+	switch {
+	case errors.Is(err, errTooLarge), errors.Is(err, fs.ErrNotExist):
+		return err
+	case err != nil:
+		return &unreadable{err}
 	}
 	policy, used, err := decode(domain, text)
 	if err != nil {
@@ -113,6 +124,9 @@ func (c *Cache) read(name string) error {
 	if !policy.freshAt(now) {
 		c.disk.drop(name)
 		return nil
+	}
+	if c.table.look(domain).policy != nil {
+		return nil // It was fetched before the file could be read.
 	}
 	c.disk.remove(c.table.put(domain, entry{policy: policy, used: used, refresh: spread(policy, now)}))
 	return nil

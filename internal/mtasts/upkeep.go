@@ -33,7 +33,7 @@ func (c *Cache) keepUp() {
 }
 
 // upkeep drops the policies that have expired, has those written that the disk did
-// not take, and refreshes those that are due.
+// not take and those read that it did not give, and refreshes those that are due.
 // It returns when that is done, or the cache is closed.
 func (c *Cache) upkeep() {
 	c.upkeeping.Lock()
@@ -48,6 +48,7 @@ func (c *Cache) upkeep() {
 				c.disk.save(name, known.policy, known.used)
 			}
 		}
+		c.disk.put(job{run: c.readAgain})
 	}
 	places := make(chan struct{}, maxRefreshes)
 	var round sync.WaitGroup

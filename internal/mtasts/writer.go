@@ -41,10 +41,12 @@ type writer struct {
 	missed map[string]bool
 }
 
-// job is a file to be written, or to be removed where there is no text.
+// job is a file to be written, or to be removed where there is no text, or
+// something else to be done.
 type job struct {
 	name string
 	text []byte
+	run  func() error
 }
 
 // startWriter starts a writer for the directory of Config.
@@ -64,7 +66,7 @@ func (w *writer) save(domain string, p *Policy, used time.Time) {
 		w.complain(err)
 		return
 	}
-	w.put(job{domain + suffix, text})
+	w.put(job{name: domain + suffix, text: text})
 }
 
 // remove has the files of domains removed.
@@ -141,6 +143,9 @@ func (w *writer) do(j job) (err error) {
 			err = fmt.Errorf("internal error: %v", broken)
 		}
 	}()
+	if j.run != nil {
+		return j.run()
+	}
 	if j.text != nil {
 		return writeFile(w.dir, j.name, j.text)
 	}
