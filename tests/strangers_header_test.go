@@ -211,6 +211,31 @@ func TestFieldsNeverLeave(t *testing.T) {
 	}
 }
 
+// TestFieldsStayFields: a CR in a field of a header is no line end: it makes
+// no fields of its own, which nobody looked at, and does not end the header.
+func TestFieldsStayFields(t *testing.T) {
+	t.Parallel()
+	s := strangersServer(t, mailtest.Behaviour{})
+	for i, port := range []string{noCheck, checked, authSubmit} {
+		if err := s.submit(mail{port: port, anonymous: port != authSubmit, from: "a@plain.example",
+			header: "X-A: 1\rX-Require-TLS: yes\r\nX-B: 1\rFrom: ceo@bank.example\r\nX-C: 1\r\rInjected\r\nX-D: 1\r\r\n\t2\r\n"}); err != nil {
+			t.Fatalf("port %s: %v", port, err)
+		}
+		s.next(i)
+		m := s.mx[0].Messages()[i]
+		stripped(t, m)
+		h := headerOf(t, m)
+		for name, want := range map[string]string{"X-A": "1 X-Require-TLS: yes", "X-B": "1 From: ceo@bank.example", "X-C": "1  Injected", "X-D": "1 2"} {
+			if got := h.Values(name); len(got) != 1 || got[0] != want {
+				t.Errorf("port %s: %s %q, want %q", port, name, got, want)
+			}
+		}
+		if n := len(h.Values("From")); n != 1 {
+			t.Errorf("port %s: %d From fields", port, n)
+		}
+	}
+}
+
 // TestRenamedFields: with names of the operator's own, the default ones are fields
 // like any other.
 func TestRenamedFields(t *testing.T) {

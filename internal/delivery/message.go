@@ -1,8 +1,6 @@
 package delivery
 
 import (
-	"bytes"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -88,18 +86,6 @@ func (e *Engine) hasOurs(h textproto.Header) bool {
 		}
 	}
 	return false
-}
-
-// usualHeader is room for the header of most messages.
-const usualHeader = 2 << 10
-
-func render(h textproto.Header) ([]byte, error) {
-	var b bytes.Buffer
-	b.Grow(usualHeader)
-	if err := textproto.WriteHeader(&b, h); err != nil {
-		return nil, fmt.Errorf("the header cannot be written: %w", err)
-	}
-	return b.Bytes(), nil
 }
 
 // maxStamps is how many stamps of a message are looked at: our check leaves one,

@@ -30,7 +30,8 @@ var buffersPool = sync.Pool{New: func() any { return new(buffers) }}
 // encoder turns a message into what goes over the wire. CRLF, a lone LF and a
 // lone CR each become CRLF: a line end that some server reads differently than we
 // do is how a body ends too early and smuggles in a second message. Nothing
-// else is changed: NUL and 8-bit octets pass.
+// else is changed: NUL and 8-bit octets pass. In a header that would make fields of
+// a field; it comes here without any (delivery.render).
 type encoder struct {
 	stuff bool // double the dot at the start of a line (RFC 5321, section 4.5.2)
 	cr    bool // the last block ended in a CR, written as CRLF: skip an LF
