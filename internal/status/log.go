@@ -52,6 +52,9 @@ func NewLog(c Config) *Log {
 	}
 	l.patience.New = func() any { return &patience{limit: maxPatience} }
 	for _, out := range c.Outputs {
+		if o, ok := out.(telling); ok {
+			o.tellTo(func(what string) { l.reporter.note(out, what) })
+		}
 		l.lanes = append(l.lanes, startLane(out, l.reporter.lost, l.reporter.failed))
 	}
 	return l

@@ -22,6 +22,10 @@ type Output interface {
 	String() string
 }
 
+// telling is an output that may have something to tell the operator that is not
+// the error of a call. tellTo is called before anything else.
+type telling interface{ tellTo(tell func(what string)) }
+
 // mender writes whole lines to an io.Writer. When a write fails halfway (a
 // full disk), the next one begins with a newline, so that the fragment stays
 // alone and does not spoil the line after it.

@@ -64,9 +64,14 @@ func (r *reporter) add(l loss) {
 
 // failed notes a problem that cost no line.
 func (r *reporter) failed(out Output, what string, err error) {
+	r.note(out, what+": "+err.Error())
+}
+
+// note notes what an output has to tell.
+func (r *reporter) note(out Output, what string) {
 	r.mu.Lock()
 	if len(r.notes) < maxNotes {
-		r.notes = append(r.notes, fmt.Sprintf("output %v: %s: %v", out, what, err))
+		r.notes = append(r.notes, fmt.Sprintf("output %v: %s", out, what))
 	}
 	r.mu.Unlock()
 	r.bell.Ring()
