@@ -71,11 +71,7 @@ func (s *server) reported() (all []*tlsrpt.ReportJSON) {
 // through the queue of the very target that counts, and is not counted itself.
 func TestTLSReports(t *testing.T) {
 	t.Parallel()
-	ca, err := mailtest.NewCA()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newServerCA(t, ca, certificate(t, ca, mailtest.Expired, host(0)))
+	s := newServer(t, mailtest.Behaviour{})
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: s.ed25519Key()})
 	if err := os.WriteFile(s.path("dkim.key"), key, 0o600); err != nil {
 		t.Fatal(err)

@@ -41,8 +41,9 @@ type Secured struct {
 	Outcome tlsplan.Outcome
 	// Problem is what the policy in force finds wanting, whether or not the
 	// message went through in spite of it: TLSA records that can be used, else a
-	// policy by MTA-STS (in mode testing too), else that there should be TLS. Nil
-	// if all is well.
+	// policy by MTA-STS (in mode testing too), else that there should be TLS, with
+	// whatever certificate. Nil if all is well, though our own policy may have refused
+	// the host.
 	Problem *tlsplan.Problem
 	// Err is the cause of a Problem that is a failed lookup.
 	Err error

@@ -122,14 +122,16 @@ func (p Plan) Shortfall(o Outcome) *Problem {
 // Lacking is what the policy in force finds wanting in a connection, nil if
 // nothing, whether or not that keeps the plan from using it: TLSA records that can
 // be used, else pkix, an MTA-STS policy in whatever mode, else that there should be
-// TLS. It is for reports to the recipient.
+// TLS. A host that publishes nothing has promised nothing about its certificate: if
+// that alone was refused, or mail went in clear over it, by our own policy, the host
+// did its part (RFC 8460, section 4.3.1). It is for reports to the recipient.
 func (p Plan) Lacking(o Outcome, pkix bool) *Problem {
 	switch {
 	case p.DANE.Usable():
 		if p.DANE.provedBy(o.Proof) {
 			return nil
 		}
-	case pkix && o.byPKIX(), !pkix && o.TLS:
+	case pkix && o.byPKIX(), !pkix && o.GaveTLS():
 		return nil
 	}
 	return o.problem()

@@ -129,6 +129,10 @@ func Weaker(a, b Protection) Protection {
 	return ""
 }
 
+// GaveTLS reports whether there is TLS, or would be if we had not minded the
+// certificate.
+func (o Outcome) GaveTLS() bool { return o.TLS || o.Problem != nil && o.Problem.Reason.IsCertificate() }
+
 // Plaintext is the outcome of a connection that stays in clear because of why.
 // seen is the certificate that was shown before, if any.
 func Plaintext(why *Problem, seen *Certificate) Outcome {

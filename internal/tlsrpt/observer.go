@@ -101,7 +101,7 @@ func sessionOf(s *delivery.Secured) (Session, bool) {
 			add(p, failure, code)
 			return session, true // DANE goes before MTA-STS (RFC 8461, section 2)
 		}
-		if s.Outcome.TLS {
+		if s.Outcome.GaveTLS() { // any certificate would have done (RFC 7672, section 2.2)
 			add(p, mox.ResultTLSAInvalid, "unusable")
 		} else {
 			add(p, failure, code)

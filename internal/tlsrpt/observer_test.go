@@ -29,6 +29,7 @@ func TestSessionOf(t *testing.T) {
 	sts := &mtasts.Policy{Mode: mtasts.Testing, MX: []string{"*.example.net"}, MaxAge: 24 * time.Hour}
 	encrypted := tlsplan.Outcome{TLS: true}
 	problem := func(r tlsplan.Reason) *tlsplan.Problem { return &tlsplan.Problem{Reason: r} }
+	refused := tlsplan.Plaintext(problem(tlsplan.CertificateExpired), nil)
 	tlsa := []string{"3 1 1 ab"}
 	for _, test := range []struct {
 		name string
@@ -36,7 +37,7 @@ func TestSessionOf(t *testing.T) {
 		want string
 	}{
 		{"no policy, TLS", delivery.Secured{Outcome: encrypted}, "no-policy-found D:"},
-		{"no policy, in clear after a bad certificate", delivery.Secured{Problem: problem(tlsplan.CertificateExpired)}, "no-policy-found D: certificate-expired"},
+		{"no policy, a certificate that we refused", delivery.Secured{Outcome: refused}, "no-policy-found D:"},
 		{"no policy, STARTTLS refused", delivery.Secured{Problem: problem(tlsplan.TLSRejected)}, "no-policy-found D: starttls-not-supported tls-rejected"},
 		{"MTA-STS kept", delivery.Secured{STS: sts, Outcome: encrypted}, "sts D:"},
 		{"MTA-STS, host not listed", delivery.Secured{STS: sts, Problem: problem(tlsplan.MTASTSMismatch)}, "sts D: validation-failure mta-sts-mx-mismatch"},
@@ -44,6 +45,7 @@ func TestSessionOf(t *testing.T) {
 		{"DANE kept", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", Outcome: encrypted}, "tlsa mx.example.net:"},
 		{"DANE goes before MTA-STS", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", STS: sts, Problem: problem(tlsplan.DANEMismatch)}, "tlsa mx.example.net: validation-failure dane-mismatch"},
 		{"records nobody can use, TLS", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", TLSAUnusable: true, Outcome: encrypted}, "tlsa mx.example.net: tlsa-invalid unusable"},
+		{"records nobody can use, a certificate that we refused", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", TLSAUnusable: true, Outcome: refused}, "tlsa mx.example.net: tlsa-invalid unusable"},
 		{"records nobody can use, in clear", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", TLSAUnusable: true, Problem: problem(tlsplan.TLSNotOffered)}, "tlsa mx.example.net: starttls-not-supported"},
 		{"records nobody can use, MTA-STS", delivery.Secured{TLSA: tlsa, TLSABase: "mx.example.net", TLSAUnusable: true, STS: sts, Outcome: encrypted}, "tlsa mx.example.net: tlsa-invalid unusable, sts D:"},
 		{"records not found out", delivery.Secured{Problem: problem(tlsplan.DANELookup), Err: errLater}, "tlsa mx1.test: dnssec-invalid"},

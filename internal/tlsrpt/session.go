@@ -9,8 +9,8 @@ import (
 )
 
 // Session is one attempt to secure a connection to an MX host, told once its
-// end is known. A message that went in clear after a bad certificate was a
-// failed session, as one that was kept back for it.
+// end is known. Where a policy asks for a good certificate, a message that went in
+// clear after a bad one was a failed session, as one that was kept back for it.
 type Session struct {
 	// Domain is the recipient's domain, in A-labels.
 	Domain string

@@ -80,16 +80,7 @@ func TestReportsByPolicy(t *testing.T) {
 	}
 	w.Close()
 
-	var got []string
-	for _, day := range []time.Time{time.Now(), time.Now().Add(-time.Minute)} { // midnight may have passed
-		docs, err := tlsrpt.Source{Dir: dir, Sender: tlsrpt.Sender{From: "a@relay.example.com"}}.Read(t.Context(), day)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, lines(docs)...)
-	}
-	slices.Sort(got)
-	got = slices.Compact(got)
+	got := reported(t, dir)
 	want := []string{
 		"dane.test: tlsa mxd.test [3 1 1 " + strings.Repeat("00", 32) + "] 0/1 validation-failure dane-mismatch mxd.test",
 		"enforced.test: sts enforced.test [version: STSv1|mode: enforce|mx: other.test|max_age: 86400] 0/1 validation-failure mta-sts-mx-mismatch mx1.test",
@@ -106,6 +97,63 @@ func TestReportsByPolicy(t *testing.T) {
 	if !slices.EqualFunc(got, want, same) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+// TestReportsWithoutPolicy: a domain that publishes nothing promises nothing about
+// certificates, whatever our own policy makes of one.
+func TestReportsWithoutPolicy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := newWorld(t, mailtest.Behaviour{}, "conn_reuse_limit 0\ntlsrpt {\nfrom a@relay.example.com\nmail no\ndir "+dir+"\n}\n"+
+		"policy {\nopportunistic_fallback plaintext\ndestination kept.test {\nopportunistic_fallback unverified\n}\n"+
+		"destination required.test clear.test {\nrequire_tls yes\n}\n}")
+	cert, err := w.ca.Issue(mailtest.SelfSigned, "mx1.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(domain string, delivered, tls bool) {
+		t.Helper()
+		w.dns.MX(domain, 10, "mx1.test")
+		err := w.body(w.begin(&module.MsgMetadata{ID: "1f7c"}, "a@example.com", "b@"+domain))
+		if (err == nil) != delivered {
+			t.Errorf("%s: %v", domain, err)
+		}
+		if all := w.mx.Messages(); delivered && all[len(all)-1].TLS != tls {
+			t.Errorf("%s: in TLS: %v", domain, !tls)
+		}
+	}
+	send("clear.test", false, false)
+	send("optional.test", true, false)
+	w.mx.Set(mailtest.Behaviour{Certificate: &cert})
+	send("kept.test", true, true)
+	send("fallback.test", true, false)
+	send("required.test", false, false)
+	w.Close()
+
+	want := []string{
+		"clear.test: no-policy-found clear.test [] 0/1 starttls-not-supported  mx1.test",
+		"fallback.test: no-policy-found fallback.test [] 1/0",
+		"kept.test: no-policy-found kept.test [] 1/0",
+		"optional.test: no-policy-found optional.test [] 0/1 starttls-not-supported  mx1.test",
+		"required.test: no-policy-found required.test [] 1/0",
+	}
+	if got := reported(t, dir); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// reported is what was counted just now, in short.
+func reported(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	for _, day := range []time.Time{time.Now(), time.Now().Add(-time.Minute)} { // midnight may have passed
+		docs, err := tlsrpt.Source{Dir: dir, Sender: tlsrpt.Sender{From: "a@relay.example.com"}}.Read(t.Context(), day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, lines(docs)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // lines are reports in short, a line for each policy.
