@@ -168,7 +168,7 @@ func printReport(w io.Writer, d tlsrpt.Document) error {
 		}
 	}
 	for _, to := range slices.Sorted(maps.Keys(d.Told)) {
-		fmt.Fprintf(w, "    %s: %s\n", oneLine(d.Told[to]), oneLine(to))
+		fmt.Fprintf(w, "    %s: %s\n", oneLine(tlsrpt.Outcome(to, d.Told[to])), oneLine(to))
 	}
 	if d.Done != "" {
 		fmt.Fprintf(w, "    done: %s\n", oneLine(d.Done))

@@ -123,7 +123,7 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 			"Requests of the HTTP API, by route and by how they were answered.",
 			"route", "status"),
 		reports: counter("reports_total",
-			"TLS reports that ended, one for each receiver, by how: sent, refused, given_up (one for each domain).",
+			"TLS reports that ended, one for each receiver, by how: sent (by mail: taken for delivery), refused, given_up (one for each domain).",
 			"module", "result"),
 		reportsLost: counter("reports_lost_sessions_total",
 			"Connections that TLS reports leave out, because there was no room for them or they could not be written down.",

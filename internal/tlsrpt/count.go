@@ -3,8 +3,9 @@ package tlsrpt
 // Result is how a report ended.
 type Result string
 
-// The results. A report that a receiver took or refused is over with that receiver;
-// one that was given up, because nobody could be reached for a day or too many
+// The results. A report that a receiver took or refused is over with that receiver,
+// where mail is taken by whoever delivers it, and a receiver whom we may not connect to
+// counts as one that refused; one that was given up, because nobody could be reached for a day or too many
 // domains wanted one, is over with all whom it had not reached.
 const (
 	Sent    Result = "sent"

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +21,7 @@ type progressLine struct {
 	At   time.Time `json:"at,omitzero"`
 	Next time.Time `json:"next,omitzero"` // when the next one is due if this one fails
 	// To is an endpoint that is done with; it took the report or refused it.
+	// Mail is taken by whoever delivers it; see Outcome.
 	To     string `json:"to,omitempty"`
 	Result string `json:"result,omitempty"`
 	// Done says why there is nothing more to do for the domain.
@@ -36,6 +38,19 @@ const (
 	doneTooLate  = "given up after a day"
 	doneTooMany  = "too many reports for one day"
 )
+
+// queued is said of mail that was taken on its way.
+const queued = "queued"
+
+// Outcome says in a word what became of a report that is noted with a result for an
+// endpoint. A mailed report that counts as sent was taken by whoever delivers our
+// mail, mostly a queue, and not by the receiver, of whom nothing is known here.
+func Outcome(endpoint, result string) string {
+	if result == resultSent && strings.HasPrefix(endpoint, "mailto:") {
+		return queued
+	}
+	return result
+}
 
 // batch is a day that is over, with what has been sent of it.
 type batch struct {

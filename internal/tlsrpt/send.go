@@ -190,7 +190,7 @@ func (r *Reporter) tell(ctx context.Context, l ledger, t task, d Document, zippe
 	result := resultSent
 	switch {
 	case err == nil:
-		r.cfg.Log.Info("TLS report sent", "domain", d.Domain, "day", t.day, "to", e.URI, "report_id", d.ReportID)
+		r.cfg.Log.Info("TLS report "+Outcome(e.URI, result), "domain", d.Domain, "day", t.day, "to", e.URI, "report_id", d.ReportID)
 		r.cfg.Count.Reported(Sent)
 	case exterrors.IsTemporaryOrUnspec(err):
 		r.cfg.Log.Warn("TLS report not sent, will be tried again", "error", err, "domain", d.Domain, "day", t.day, "to", e.URI)

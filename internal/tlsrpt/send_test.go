@@ -132,6 +132,26 @@ func TestRetry(t *testing.T) {
 	if len(w.office.to()) != 1 || len(h.got()) != 1 {
 		t.Error("sent again")
 	}
+	// Mail has only been taken on its way; who knows when it arrives.
+	mail, post := "mailto:"+w.office.to()[0], h.uri()
+	for line, want := range map[string]bool{
+		"TLS report queued\" domain=example.net day=" + theDay + " to=" + mail: true,
+		"TLS report sent\" domain=example.net day=" + theDay + " to=" + post:   true,
+		"TLS report sent\" domain=example.net day=" + theDay + " to=" + mail:   false,
+	} {
+		if w.log.has(line) != want {
+			t.Errorf("%q is in the log: %v", line, !want)
+		}
+	}
+	for to, want := range map[string]string{mail: "queued", post: "sent"} {
+		b, err := loadBatch(w.cfg.Dir, theDay)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if noted := b.of("example.net").told[to]; noted != resultSent || Outcome(to, noted) != want || Outcome(to, resultRefused) != resultRefused {
+			t.Errorf("%s: noted %q, told %q", to, noted, Outcome(to, noted))
+		}
+	}
 }
 
 // Attempts become rare, and end.
