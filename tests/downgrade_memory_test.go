@@ -1,9 +1,11 @@
 package tests
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"tlscontrol/internal/mailtest"
 )
@@ -90,6 +92,54 @@ func TestDowngradeIsDeferred(t *testing.T) {
 	s.eventually("its mail flows", func() bool { return reply(s.direct(mail{})) == "accepted" })
 	if out := s.maddy("tls", "memory"); out != "Nothing is remembered.\n" {
 		t.Errorf("afterwards tls memory prints\n%s", out)
+	}
+}
+
+// TestDamagedMemoryAndKill: a damaged line and a violent death at once after the start
+// cost no host that can be read, and a command sees it all the time.
+func TestDamagedMemoryAndKill(t *testing.T) {
+	t.Parallel()
+	s := startDowngraded(t, "downgrade_action defer")
+	s.stop()
+	path := s.path("state/tls_memory/outbound.hosts")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, append(text, "garbage\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if out := s.maddy("tls", "memory"); !strings.Contains(out, "mx1.test  verified  pkix ") {
+		t.Errorf("tls memory prints\n%s", out)
+	}
+	s.kill()
+	s.start()
+	if got := reply(s.direct(mail{})); got != "451 4.7.4" {
+		t.Error(got)
+	}
+	s.neverInClear()
+	// The commands take what cannot be read as it is; the server does not.
+	s.stop()
+	err = os.Remove(path)
+	if err == nil {
+		err = os.Mkdir(path, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := s.maddy("tls", "explain", "--from", "a@example.com", "--to", "b@example.net"); !strings.Contains(out, "cannot read what hosts proved before") {
+		t.Errorf("tls explain prints\n%s", out)
+	}
+	s.launch()
+	select {
+	case <-s.exited:
+	case <-time.After(hang):
+		s.kill()
+		t.Fatal("maddy started")
+	}
+	if log := s.stderr.String(); s.exitErr == nil || !strings.Contains(log, "downgrade_action: unexpected defer, because what hosts proved before cannot be read") {
+		t.Errorf("%v\n%s", s.exitErr, log)
 	}
 }
 

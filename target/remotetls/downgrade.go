@@ -73,5 +73,5 @@ func (d *settings) checkMemory(instName string) error {
 		return nil
 	}
 	return config.NodeErr(d.seen["downgrade_action"], "downgrade_action: unexpected defer, because what hosts proved before cannot be read (%v): "+
-		"let the user that runs maddy read and write %s, or move it away and have hosts learned anew, or choose log", err, cfg.Path)
+		"let the user that runs maddy read and write that file, or move it away and have hosts learned anew, or choose log", err)
 }
