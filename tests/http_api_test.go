@@ -173,7 +173,7 @@ func TestAPIMessageToEvents(t *testing.T) {
 	} {
 		s.eventually(query, func() bool { return len(s.events(full, query).Items) == want })
 	}
-	if id, _ := s.events(full, "event=accepted&limit=1").Items[0]["api-key-id"].(string); id == "" || !strings.Contains(full, id) {
+	if id, _ := s.events(full, "event=accepted&limit=1").Items[0]["api-key-id"].(string); id == "" || !strings.Contains(sends, id) {
 		t.Errorf("an acceptance tells key %q", id)
 	}
 	if got := fmt.Sprint(s.events(full, "event=delivered&limit=1").Items[0]["user-variables"]); got != "map[order:42]" {
