@@ -3,9 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
-	"net/mail"
 	"net/url"
 	"slices"
 	"strconv"
@@ -227,7 +227,7 @@ const (
 )
 
 // parseTime reads seconds since 1970, with decimals or without, or a date as in a
-// message (RFC 2822).
+// message.
 func parseTime(name, value string) (*int64, error) {
 	var micros int64
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && !strings.ContainsAny(value, "xXpP_nN") {
@@ -235,8 +235,10 @@ func parseTime(name, value string) (*int64, error) {
 			return nil, bad("%s parameter: %s is out of range", name, shown(value))
 		}
 		micros = exactMicros(value, seconds)
-	} else if t, err := mail.ParseDate(value); err == nil && len(value) < 100 {
+	} else if t, err := parseDate(value); err == nil {
 		micros = t.UnixMicro()
+	} else if unclear := (*zoneError)(nil); errors.As(err, &unclear) {
+		return nil, bad("%s parameter: %s", name, unclear)
 	} else {
 		return nil, bad("%s parameter: unexpected %s, expected seconds since 1970 or a date as in Thu, 13 Oct 2011 18:02:00 +0000",
 			name, shown(value))

@@ -54,6 +54,7 @@ func TestTimeRange(t *testing.T) {
 		{first, "", "", from, zero, true},
 		{first, "", "yes", from, zero, true},
 		{last, "", "no", zero, to.Add(µs), false},
+		{"Mon, 13 Oct 2025 11:02:02 PDT", "", "no", zero, to.Add(µs), false},
 		{first, last, "", from, to.Add(µs), true},
 		{last, first, "", from, to.Add(µs), false},
 		{first, last, "no", from, to.Add(µs), false},
@@ -155,8 +156,9 @@ func TestRefusedQuestions(t *testing.T) {
 	w := newWorld(t)
 	long := strings.Repeat("x", maxExpression)
 	for query, want := range map[string]string{
-		"end=1":                "begin parameter is missing",
-		"begin=x":              "begin parameter: unexpected x, expected seconds since 1970 or a date as in Thu, 13 Oct 2011 18:02:00 +0000",
+		"end=1":   "begin parameter is missing",
+		"begin=x": "begin parameter: unexpected x, expected seconds since 1970 or a date as in Thu, 13 Oct 2011 18:02:00 +0000",
+		"begin=" + url.QueryEscape("Thu, 26 Nov 2026 18:10:00 CET"): "begin parameter: unexpected zone CET, expected an offset as +0100, or one of UTC, GMT, EST,",
 		"begin=NaN":            "begin parameter: unexpected NaN, expected seconds",
 		"begin=1e300":          "begin parameter: 1e300 is out of range",
 		"begin=0x1p4":          "begin parameter: unexpected 0x1p4, expected seconds",

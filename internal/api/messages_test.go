@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-message"
 	"github.com/emersion/go-message/textproto"
@@ -256,6 +257,8 @@ func TestRefusedMessages(t *testing.T) {
 		{letter("o:require-tls", "yes", "o:require-tls", "yes"), 400, "o:require-tls parameter is there more than once"},
 		{with("o:deliverytime", "Thu, 13 Oct 2211 18:02:00 +0000"), 400, "o:deliverytime parameter is not supported: messages are sent at once"},
 		{with("o:deliverytime", "tomorrow"), 400, "o:deliverytime parameter is not supported: messages are sent at once"},
+		{with("o:deliverytime", "Thu, 13 Oct 2011 18:02:00 CET"), 400, "o:deliverytime parameter: unexpected zone CET, expected an offset as +0100, or one of UTC, "},
+		{with("o:deliverytime", time.Now().In(time.FixedZone("", -8*3600)).Add(time.Hour).Format("Mon, 2 Jan 2006 15:04:05 PST")), 400, "o:deliverytime parameter is not supported: messages are sent at once"},
 		{with("o:native-send", "yes"), 400, "o:native-send parameter: yes is not supported, expected no"},
 		{with("o:tracking-pixel-location-top", "htmlonly"), 400, "o:tracking-pixel-location-top parameter: htmlonly is not supported, expected no"},
 		{with("o:dkim", "yes"), 400, "o:dkim parameter is not supported: the server's configuration says which messages are signed"},

@@ -1,7 +1,7 @@
 package api
 
 import (
-	"net/mail"
+	"errors"
 	"strings"
 	"time"
 
@@ -66,7 +66,10 @@ func (o *options) read(name string, values []string, now time.Time) error {
 		}
 		return nil
 	case "o:deliverytime":
-		at, err := mail.ParseDate(value)
+		at, err := parseDate(value)
+		if unclear := (*zoneError)(nil); errors.As(err, &unclear) {
+			return bad("%s parameter: %s", name, unclear)
+		}
 		if err != nil || at.After(now.Add(soon)) {
 			return bad("%s parameter is not supported: messages are sent at once", name)
 		}
