@@ -35,7 +35,7 @@ func (f *form) parseAddresses(name string) ([]address, error) {
 		}
 		list, err := mail.ParseAddressList(value)
 		if err != nil {
-			return nil, badAddress(name)
+			return nil, badAddress(name, firstBad(value))
 		}
 		if len(all)+len(list) > maxRecipients {
 			return nil, tooManyRecipients()
@@ -43,7 +43,7 @@ func (f *form) parseAddresses(name string) ([]address, error) {
 		for _, a := range list {
 			parsed, ok := parseAddress(a)
 			if !ok {
-				return nil, badAddress(name)
+				return nil, badAddress(name, a.Address)
 			}
 			all = append(all, parsed)
 		}
@@ -51,9 +51,49 @@ func (f *form) parseAddresses(name string) ([]address, error) {
 	return all, nil
 }
 
-// badAddress is in Mailgun's words.
-func badAddress(name string) *Error {
-	return bad("%s parameter is not a valid address. please check documentation", name)
+// badAddress is in Mailgun's words, which clients look for, and then says which it is.
+func badAddress(name, address string) *Error {
+	which := "it is empty"
+	if address != "" {
+		which = "unexpected " + policy.Quote(address)
+	}
+	return bad("%s parameter is not a valid address. please check documentation: %s", name, which)
+}
+
+// firstBad returns the first address of a list that is not well-formed, the whole list
+// if each is by itself, and nothing of an empty one.
+func firstBad(list string) string {
+	for rest := list; rest != ""; {
+		end := endOfAddress(rest)
+		one := strings.TrimSpace(rest[:end])
+		rest = strings.TrimPrefix(rest[end:], ",")
+		if _, err := mail.ParseAddress(one); err != nil && one != "" {
+			return one
+		}
+	}
+	return strings.TrimSpace(list)
+}
+
+// endOfAddress is where the comma behind the first address of a list is, one that is
+// not in quotation marks or parentheses; or where the list ends.
+func endOfAddress(list string) int {
+	quoted, comments := false, 0
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '\\':
+			i++
+		case c == '"' && comments == 0:
+			quoted = !quoted
+		case quoted:
+		case c == '(':
+			comments++
+		case c == ')':
+			comments = max(0, comments-1)
+		case c == ',' && comments == 0:
+			return i
+		}
+	}
+	return len(list)
 }
 
 func tooLong(name string) *Error {

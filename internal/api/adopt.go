@@ -118,12 +118,12 @@ func (a *API) examine(d *draft, domain string) error {
 	if v := d.header.Get("From"); v != "" {
 		from, err := mail.ParseAddressList(v)
 		if err != nil {
-			return badAddress("from")
+			return badAddress("from", firstBad(v))
 		}
 		for _, one := range from {
 			parsed, ok := parseAddress(one)
 			if !ok {
-				return badAddress("from")
+				return badAddress("from", one.Address)
 			}
 			list = append(list, parsed)
 		}
