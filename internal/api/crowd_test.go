@@ -196,7 +196,7 @@ func TestStrangersHeaders(t *testing.T) {
 	for range most {
 		conn := c.dial("127.0.0.2")
 		go func() {
-			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("a:\r\n", (MaxHeaderBytes-1000)/4))
+			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("a:\r\n", (maxHead-1000)/4))
 			io.Copy(io.Discard, conn)
 			closed.Add(1)
 		}()

@@ -17,9 +17,10 @@ import (
 type Error struct {
 	Status     int
 	Text       string
-	RetryAfter int  // seconds; 0 if there is no point in it
-	Broken     bool // of a domain: what is said about it cannot be read
-	bare       bool // the text alone, not JSON
+	RetryAfter int      // seconds; 0 if there is no point in it
+	Broken     bool     // of a domain: what is said about it cannot be read
+	bare       bool     // the text alone, not JSON
+	allow      []string // methods; for 405
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -118,6 +119,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	if len(e.allow) > 0 { // RFC 9110, section 15.5.6
+		w.Header().Set("Allow", strings.Join(e.allow, ", "))
 	}
 	if e.Status == http.StatusUnauthorized && !forUI(r) { // there a browser would ask for a password
 		w.Header().Set("WWW-Authenticate", `Basic realm="API", charset="UTF-8"`)

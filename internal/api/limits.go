@@ -13,7 +13,8 @@ import (
 
 // Bounds of a request.
 const (
-	maxPath      = 16 << 10
+	maxHead      = 16 << 10 // with the request line
+	maxPath      = maxHead
 	maxForm      = 64 << 10 // body of a form without a message
 	formOverhead = 1 << 20  // what a form may have besides the message
 )
@@ -34,7 +35,7 @@ const (
 	ReadTimeout    = formPatience
 	WriteTimeout   = formPatience + answerPatience
 	IdleTimeout    = 2 * time.Minute
-	MaxHeaderBytes = 16 << 10 // net/http takes 4 KiB more
+	MaxHeaderBytes = maxHead - 4<<10 // net/http takes 4 KiB more
 )
 
 // count serves a request and tells how it was answered.

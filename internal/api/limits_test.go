@@ -30,9 +30,17 @@ func TestNoSuchPath(t *testing.T) {
 			w.want(w.do(request{method: "GET", path: path, key: key}), 404, "Not found")
 		}
 	}
-	w.want(w.do(request{method: "DELETE", path: "/v3/domains/example.com", key: fullKey}), 405, "Method not allowed, expected GET")
-	w.want(w.do(request{method: "DELETE", path: "/v4/domains/example.com", key: fullKey}), 405, "Method not allowed, expected GET or PUT")
-	w.want(w.do(request{method: "GET", path: "/v3/example.com/messages", key: fullKey}), 405, "Method not allowed, expected POST")
+	for _, tt := range []struct{ method, path, text, allow string }{
+		{"DELETE", "/v3/domains/example.com", "GET", "GET, HEAD"},
+		{"DELETE", "/v4/domains/example.com", "GET or PUT", "GET, PUT, HEAD"},
+		{"GET", "/v3/example.com/messages", "POST", "POST"},
+	} {
+		got := w.do(request{method: tt.method, path: tt.path, key: fullKey})
+		w.want(got, 405, "Method not allowed, expected "+tt.text)
+		if allow := got.header.Get("Allow"); allow != tt.allow {
+			t.Errorf("%s %s: Allow: %s", tt.method, tt.path, allow)
+		}
+	}
 }
 
 func TestHealth(t *testing.T) {

@@ -227,7 +227,7 @@ func TestRefusedMessages(t *testing.T) {
 		{with("to", `"Bee, Bob" <bob@example.net>, ann@example..net, x`), 400, `to parameter is not a valid address. please check documentation: unexpected "ann@example..net"`},
 		{with("bcc", "bob@example.net,,carol at example.net"), 400, `bcc parameter is not a valid address. please check documentation: unexpected "carol at example.net"`},
 		{with("cc", "bob@example.net, carol@localhost"), 400, `unexpected "carol@localhost"`},
-		{with("cc", strings.Repeat("bob@example.net,", 99) + strings.Repeat("ø", 999)), 400, `unexpected "\u00f8`},
+		{with("cc", strings.Repeat("bob@example.net,", 99)+strings.Repeat("ø", 999)), 400, `unexpected "\u00f8`},
 		{with("from", "ann@example.org"), 400, "from parameter: the address is not one of domain example.com"},
 		{with("from", "ann@sub.example.com"), 400, "from parameter: the address is not one of domain example.com"},
 		{with("from", "ann@example.com, eve@example.com"), 400, "from parameter has more than one address"},

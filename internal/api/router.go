@@ -139,8 +139,12 @@ func find(routes []route, r *http.Request) (*route, map[string]string, *Error) {
 		return nil, nil, notFound()
 	}
 	slices.Sort(allowed)
-	return nil, nil, &Error{Status: http.StatusMethodNotAllowed, Text: "Method not allowed, expected " +
-		strings.Join(slices.Compact(allowed), " or ")}
+	allowed = slices.Compact(allowed)
+	e := &Error{Status: http.StatusMethodNotAllowed, Text: "Method not allowed, expected " + strings.Join(allowed, " or "), allow: allowed}
+	if slices.Contains(allowed, http.MethodGet) {
+		e.allow = append(slices.Clone(allowed), http.MethodHead)
+	}
+	return nil, nil, e
 }
 
 // ServeHTTP answers any request.

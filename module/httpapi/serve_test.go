@@ -240,3 +240,31 @@ func TestConnectionsMakeRoom(t *testing.T) {
 		}
 	}
 }
+
+// The header of a request, its first line included, has the size that docs/http-api.md
+// tells, and not an octet more.
+func TestHeaderSize(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	e := newEndpoint()
+	if err := e.listen(&settings{requests: 1, listen: []config.Endpoint{{Scheme: "unix", Path: path}}}, http.NotFoundHandler()); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	const begin, end, most = "GET / HTTP/1.1\r\nHost: api\r\nA: ", "\r\n\r\n", 16 << 10
+	for size, want := range map[int]string{most: "HTTP/1.1 404", most + 1: "HTTP/1.1 431"} {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(hang))
+		if _, err := io.WriteString(c, begin+strings.Repeat("a", size-len(begin+end))+end); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, len(want))
+		if _, err := io.ReadFull(c, answer); err != nil || string(answer) != want {
+			t.Errorf("%d octets: got %q, %v, expected %s", size, answer, err, want)
+		}
+	}
+}
