@@ -80,6 +80,11 @@ func (d *draft) split(text []byte) error {
 		return bad("message parameter: the header cannot be read")
 	}
 	d.header, d.body = header, text[len(text)-rest.Len()-r.Buffered():]
+	if n := len(d.body); n > 0 && d.body[n-1] != '\n' {
+		// SMTP has no last line without an end, and what is signed, counted and announced
+		// is what leaves.
+		d.body = append(d.body, "\r\n"...)
+	}
 	return nil
 }
 

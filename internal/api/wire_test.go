@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/emersion/go-message/textproto"
 )
 
 // crlf makes a body of a multipart form with the boundary b of lines.
@@ -76,7 +78,7 @@ func TestWire(t *testing.T) {
 			"requests, one recipient", "messages", urlencoded,
 			"from=Ann+%3Cann%40example.com%3E&to=bob%40example.net&subject=hello&text=t&html=&o%3Atag=a&o%3Atag=b&o%3Atracking=False" +
 				"&o%3Atracking-clicks=no&o%3Atracking-opens=no&o%3Atestmode=False&h%3AReply-To=r%40example.com&v%3Aorder=42&recipient-variables=%7B%7D&o%3Adeliverytime=Fri%2C+14+Oct+2011+23%3A10%3A10+-0000",
-			`[bob@example.net] [a b] {"order":"42"} [] <r@example.com>` + "\n" + "text/plain \"t\"\n",
+			`[bob@example.net] [a b] {"order":"42"} [] <r@example.com>` + "\n" + "text/plain \"t\\r\\n\"\n",
 		},
 		{
 			// urllib3 writes names that are not US-ASCII in either of two ways.
@@ -102,13 +104,13 @@ func TestWire(t *testing.T) {
 			"n8n", "messages", multipartB,
 			crlf("--b", `Content-Disposition: form-data; name="from"`, "", "ann@example.com", "--b", `Content-Disposition: form-data; name="to"`, "", "bob@example.net, c@example.net",
 				"--b", `Content-Disposition: form-data; name="subject"`, "", "", "--b", `Content-Disposition: form-data; name="text"`, "", "t", "--b", `Content-Disposition: form-data; name="html"`, "", "", "--b--"),
-			"[bob@example.net c@example.net] []  [] \ntext/plain \"t\"\n",
+			"[bob@example.net c@example.net] []  [] \ntext/plain \"t\\r\\n\"\n",
 		},
 		{
 			// PHP's curl, whose forms cannot repeat a name, and http_build_query.
 			"PHP, query", "messages", urlencoded,
 			"from=ann%40example.com&to%5B0%5D=bob%40example.net&to%5B1%5D=c%40example.net&subject=hello&text=&html=%3Cp%3Eh%3C%2Fp%3E&o%3Atag%5B0%5D=a&o%3Atag%5B1%5D=b",
-			"[bob@example.net c@example.net] [a b]  [] \ntext/html \"<p>h</p>\"\n",
+			"[bob@example.net c@example.net] [a b]  [] \ntext/html \"<p>h</p>\\r\\n\"\n",
 		},
 		{
 			// mailgun-go with a file and HTML sends an empty text along.
@@ -139,7 +141,7 @@ func TestWire(t *testing.T) {
 			crlf("--b", `Content-Disposition: form-data; name="to"`, "", "bob@example.net", "--b", `Content-Disposition: form-data; name="h:Reply-To"`, "", "r@example.com",
 				"--b", `Content-Disposition: form-data; name="v:order"`, "", "42", "--b", `Content-Disposition: form-data; name="o:tracking"`, "", "no",
 				"--b", `Content-Disposition: form-data; name="message"; filename="message"`, "", "From: ann@example.com", "", "x", "--b--"),
-			`[bob@example.net] [] {"order":"42"} [] <r@example.com>` + "\n" + "text/plain \"x\"\n",
+			`[bob@example.net] [] {"order":"42"} [] <r@example.com>` + "\n" + "text/plain \"x\\r\\n\"\n",
 		},
 	} {
 		t.Run(tt.client, func(t *testing.T) {
@@ -161,6 +163,14 @@ func TestWire(t *testing.T) {
 			became := fmt.Sprintf("%v %v %s %v %s\n%s", m.Recipients, a.Tags, a.Variables, a.Attachments, m.Header.Get("Reply-To"), tree(t, m))
 			if became != tt.want {
 				t.Errorf("got\n%swant\n%s", became, tt.want)
+			}
+			// The last line has an end: SIZE= and the size in documents are of what leaves.
+			var text strings.Builder
+			if err := textproto.WriteHeader(&text, m.Header); err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Body) > 0 && !strings.HasSuffix(string(m.Body), "\r\n") || a.Size != int64(text.Len()+len(m.Body)) {
+				t.Errorf("%d octets accepted of %d, which end with %q", a.Size, text.Len()+len(m.Body), m.Body)
 			}
 			for fields := m.Header.Fields(); fields.Next(); {
 				if name := strings.ToLower(fields.Key()); optionFields[name] != "" {
