@@ -60,7 +60,9 @@ type database struct {
 	write, read *sql.DB
 
 	migrating sync.Mutex
-	ready     atomic.Bool // the schema is what it must be
+	ready     atomic.Bool           // the schema is what it must be
+	failure   atomic.Pointer[error] // why it is not; nil if nobody has tried
+	looked    *look                 // what was found behind the last error; nil if nothing was looked at
 
 	path string                      // of SQLite's file
 	file atomic.Pointer[os.FileInfo] // the one that has the schema
@@ -83,12 +85,17 @@ func (db *database) close() error {
 
 // prepare brings the schema up to date: once, and again in the file that takes
 // the place of one that was removed.
-func (db *database) prepare(ctx context.Context) error {
+func (db *database) prepare(ctx context.Context) (err error) {
 	if db.ready.Load() && !db.moved() {
 		return nil
 	}
 	db.migrating.Lock()
 	defer db.migrating.Unlock()
+	defer func() {
+		if err = db.damaged(err); err != nil {
+			db.failure.Store(&err)
+		}
+	}()
 	if db.ready.Load() {
 		if !db.moved() {
 			return nil
@@ -114,6 +121,14 @@ func (db *database) prepare(ctx context.Context) error {
 	}
 	db.ready.Store(true)
 	return nil
+}
+
+// unavailable is ErrUnavailable with the reason, if there is one yet.
+func (db *database) unavailable() error {
+	if why := db.failure.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, *why)
+	}
+	return fmt.Errorf("%w: it is being opened, or its schema prepared", ErrUnavailable)
 }
 
 // moved tells whether the file that has the schema is not there any more, or

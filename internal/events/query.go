@@ -247,7 +247,7 @@ func (s *Store) rows(ctx context.Context, b *builder) (all []row, cut bool, err 
 // QueryTimeout to come.
 func (s *Store) each(ctx context.Context, b *builder, take func(scan func(...any) error) error) error {
 	if !s.db.ready.Load() {
-		return ErrUnavailable
+		return s.db.unavailable()
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()

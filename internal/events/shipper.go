@@ -277,7 +277,7 @@ func (s *shipper) retry(do func() error) bool {
 			return true
 		}
 		s.away = true
-		s.reporter.note("the database", "is away, events wait in the journal: "+err.Error())
+		s.reporter.note("the database", "is away, "+s.waiting()+": "+s.db.damaged(err).Error())
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

@@ -69,7 +69,7 @@ func migrateSQLite(ctx context.Context, db *database, folder fs.FS) error {
 		return err
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("preparing the schema: %w", err)
+		return db.examined(ctx, changer, fmt.Errorf("preparing the schema: %w", err))
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ const (
 const (
 	maxQueue  = 8 << 20
 	maxDirect = 32 << 20
+	usualSize = 720 // of a document
 )
 
 // maxDrain is how long Close waits for the disk, and for the database.
@@ -73,6 +74,7 @@ type Store struct {
 	queue   *queue                          // to the writer
 	direct  *queue                          // from the writer to the shipper, past the journal
 	journal atomic.Pointer[journal.Journal] // nil while it cannot be opened
+	past    atomic.Bool                     // what came last had to go past it
 	arrived chan struct{}                   // something is in the journal
 
 	stopWriter, writerDone   chan struct{}
@@ -181,8 +183,11 @@ func (s *Store) PoolChanged(idle, busy int) {}
 
 // Ready returns nil if the database has answered and has the schema.
 func (s *Store) Ready(ctx context.Context) error {
-	if !s.db.ready.Load() || s.db.moved() {
-		return ErrUnavailable
+	if !s.db.ready.Load() {
+		return s.db.unavailable()
+	}
+	if s.db.moved() {
+		return fmt.Errorf("%w: its file was removed or replaced", ErrUnavailable)
 	}
 	return s.db.read.PingContext(ctx)
 }
@@ -192,6 +197,15 @@ func (s *Store) lost(n int, cause string) {
 		s.cfg.Counter.Lost(n)
 		s.reporter.lost(n, cause)
 	}
+}
+
+// waiting says what becomes of events while the database is away.
+func (s *Store) waiting() string {
+	if s.journal.Load() != nil && !s.past.Load() {
+		return "events wait in the journal"
+	}
+	return fmt.Sprintf("the journal cannot be used, events wait in memory, %d MiB of them (some %d), and are lost when maddy ends before",
+		maxDirect>>20, maxDirect/usualSize/1000*1000)
 }
 
 // backlog tells the counter how many octets wait, and returns it.

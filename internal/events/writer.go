@@ -97,6 +97,7 @@ func (w *writer) append(lines []byte, n int) bool {
 		w.reporter.note("the journal cannot be written", err.Error())
 	}
 	w.failed = true
+	w.past.Store(true)
 	if !w.direct.putLines(lines, n) {
 		w.lost(n, "the journal cannot be written, and the database does not take them")
 	}
@@ -109,6 +110,7 @@ func (w *writer) recovered() {
 		w.reporter.note("the journal", "takes events again")
 	}
 	w.failed = false
+	w.past.Store(false)
 }
 
 func (w *writer) openJournal() {
