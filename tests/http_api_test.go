@@ -240,6 +240,33 @@ func TestAPISettingsWhileRunning(t *testing.T) {
 	}
 }
 
+// TestAPITableNotWritable: a table whose file the server may only read is told of as
+// such, to the client and in the log: trying again later would not help.
+func TestAPITableNotWritable(t *testing.T) {
+	t.Parallel()
+	s := newAPI(t, "", mailtest.Behaviour{})
+	full := s.key("")
+	const path = "/v3/domains/example.com/connection"
+	if status, body := s.call("PUT", path, full, url.Values{"require_tls": {"yes"}}); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	s.stop()
+	b := apiBlocks(s, "")
+	b.policy = strings.Replace(b.policy, "dsn "+s.dir+"/domains.db", "dsn file:"+s.dir+"/domains.db?mode=ro", 1)
+	s.config(b)
+	s.start()
+	status, body := s.call("PUT", path, full, url.Values{"require_tls": {"no"}})
+	if status != 409 || !strings.Contains(body, "the table cannot be written: whoever the server runs as may not change") {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, body := s.call("GET", path, full, nil); status != 200 || !strings.Contains(body, `"require_tls":true`) {
+		t.Errorf("%d %s", status, body)
+	}
+	if !strings.Contains(s.stderr.String(), "domains table cannot be written") {
+		t.Error("not in the log")
+	}
+}
+
 // TestAPIRefusesWhole: if the pipeline refuses one recipient, nobody gets the
 // message, and the client reads why.
 func TestAPIRefusesWhole(t *testing.T) {

@@ -137,6 +137,25 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// What will not pass by itself is told apart from a table that is away.
+func TestNotWritable(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"sql_query: add: attempt to write a readonly database": true,
+		"attempt to write a readonly database (1544)":          true,
+		"pq: permission denied for table domains":              true,
+		"pq: cannot execute INSERT in a read-only transaction": false,
+		"dial tcp 192.0.2.1:5432: connect: connection refused": false,
+	} {
+		g := New(&memory{rows: map[string]string{}, fail: func() error { return errors.New(text) }})
+		for _, err := range []error{g.Set(context.Background(), "a", "1"), g.Remove(context.Background(), "a")} {
+			if errors.Is(err, ErrNotWritable) != want || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: got %v", text, err)
+			}
+		}
+	}
+}
+
 // A database that another process holds is asked again, as long as the context
 // lasts.
 func TestLockedDatabase(t *testing.T) {

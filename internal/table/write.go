@@ -23,6 +23,11 @@ var ErrNotKept = errors.New("the table does not hold what was just written: " +
 	"somebody else changed it at the same time (try again), the database could not keep it (is its disk full?), " +
 	"or its queries are wrong")
 
+// ErrNotWritable reports that the database refuses to be written to, and will until
+// somebody changes that. What it said itself is wrapped beside it.
+var ErrNotWritable = errors.New("the table cannot be written: whoever the server runs as may not change the database, " +
+	"or its file, or may not make files in its folder, or the file was removed or replaced while the server runs")
+
 // Keys returns the keys of the table, sorted, or ErrReadOnly.
 func (g *Guard) Keys(ctx context.Context) ([]string, error) {
 	t, ok := g.table.(mutable)
@@ -35,7 +40,7 @@ func (g *Guard) Keys(ctx context.Context) ([]string, error) {
 }
 
 // Set writes the value under the key and reads it back. The error is
-// ErrReadOnly, ErrNotKept, an *Error of the table, or the context's.
+// ErrReadOnly, ErrNotKept, ErrNotWritable, an *Error of the table, or the context's.
 func (g *Guard) Set(ctx context.Context, key, value string) error {
 	return g.write(ctx, key, value, true, func(t mutable) error { return t.SetKey(key, value) })
 }
@@ -88,6 +93,8 @@ func unlocked[T any](ctx context.Context, do func() (T, error)) (T, error) {
 		case strings.Contains(err.Error(), "not mutable"):
 			// What table.sql_query says if it was given no query for it.
 			return v, ErrReadOnly
+		case forbidden(err):
+			return v, fmt.Errorf("%w: %w", ErrNotWritable, &Error{err})
 		case !locked(err):
 			return v, &Error{err}
 		}
@@ -99,6 +106,13 @@ func unlocked[T any](ctx context.Context, do func() (T, error)) (T, error) {
 			return v, &Error{err}
 		}
 	}
+}
+
+// forbidden tells by the text, too: that of SQLite, and of PostgreSQL. One that is read
+// only as a whole ("in a read-only transaction") is a standby, and passes.
+func forbidden(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "readonly database") || strings.Contains(text, "permission denied")
 }
 
 // locked tells by the text: the drivers' error types stay inside maddy.

@@ -82,6 +82,9 @@ func (d domains) explain(err error) error {
 		return &api.Error{Status: http.StatusBadRequest, Text: err.Error()}
 	case errors.As(err, &readOnly), errors.As(err, &conflict), errors.Is(err, tlspolicy.ErrNoTable), errors.Is(err, tlspolicy.ErrReadOnlyTable):
 		return &api.Error{Status: http.StatusConflict, Text: err.Error()}
+	case errors.Is(err, tlspolicy.ErrNotWritable):
+		d.log.Error("domains table cannot be written", err)
+		return &api.Error{Status: http.StatusConflict, Text: "The domain settings cannot be changed: " + tlspolicy.ErrNotWritable.Error()}
 	case errors.As(err, &table) && table.Broken:
 		d.log.Error("row of the domains table cannot be read", err)
 		return &api.Error{Status: http.StatusServiceUnavailable, RetryAfter: 60, Broken: true,

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -65,6 +66,7 @@ func TestDomainSettings(t *testing.T) {
 		{tlspolicy.ErrNoTable, 409},
 		{tlspolicy.ErrReadOnlyTable, 409},
 		{&tlspolicy.TableError{Key: "a.example", Broken: true, Err: errors.New("secret")}, 503},
+		{&tlspolicy.TableError{Key: "a.example", Err: fmt.Errorf("%w: secret", tlspolicy.ErrNotWritable)}, 409},
 		{&tlspolicy.TableError{Key: "a.example", Err: errors.New("secret")}, 503},
 		{errors.New("secret"), 503},
 	} {

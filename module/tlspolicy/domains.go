@@ -16,7 +16,8 @@ import (
 //
 // Errors are *InvalidError for what cannot be meant, *ReadOnlyError for a domain
 // that the configuration decides, ErrNoTable and ErrReadOnlyTable for a table
-// that is missing or cannot be changed, *NotFoundError, *ConflictError and
+// that is missing or cannot be changed, ErrNotWritable (in a *TableError) for one
+// whose database refuses it, *NotFoundError, *ConflictError and
 // *TableError.
 type Domains interface {
 	// Names returns the names of all domains that have a block or a row, sorted:
@@ -77,6 +78,7 @@ type Changes map[string]string
 var (
 	ErrNoTable       = errors.New("the tls_policy block has no domains directive, so there is no table to write to")
 	ErrReadOnlyTable = table.ErrReadOnly
+	ErrNotWritable   = table.ErrNotWritable
 )
 
 // InvalidError reports a domain, a setting or a value that cannot be meant. Its
