@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -229,6 +230,27 @@ func TestAPISettingsWhileRunning(t *testing.T) {
 	}
 	if out := s.mustCommand("tls", "domain", "get", "example.com"); !strings.Contains(out, "skip_verification") {
 		t.Errorf("the command line says %s", out)
+	}
+	// Each change has one line: the API's with its key, and others that the table is
+	// found to have.
+	s.mustCommand("tls", "domain", "set", "example.com", "require_tls=yes")
+	if status, body := s.call("POST", "/v3/example.com/messages", full, apiLetter()); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	s.lastDocument(5)
+	var told []string
+	for line := range strings.Lines(s.stderr.String()) {
+		if _, fields, ok := strings.Cut(line, "domain settings changed\t"); ok {
+			var f map[string]string
+			if err := json.Unmarshal([]byte(fields), &f); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			told = append(told, fmt.Sprint(f["key"] != "", f["seen_in"], " ", f["require_tls_before"], ">", f["require_tls"], " ", f["skip_verification_before"], ">", f["skip_verification"]))
+		}
+	}
+	want := []string{"true false>true false>false", "true true>true false>true", "true true>false true>true", "falsetable no>yes yes>yes"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told of %q, expected %q", told, want)
 	}
 	status, body := s.call("PUT", "/v3/domains/block.example/connection", full, url.Values{"require_tls": {"no"}})
 	if status != 409 || !strings.Contains(body, s.path("maddy.conf:")) {

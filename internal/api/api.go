@@ -79,6 +79,8 @@ type Domain struct {
 	RequireTLSSource, SkipVerificationSource string
 	// ReadOnly is true if the configuration decides, and Set would refuse.
 	ReadOnly bool
+	// Of what Set changed, what counted before; Unset if nobody knows.
+	Before Change
 }
 
 // Change is what becomes of the settings; what is Unset stays.

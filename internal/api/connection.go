@@ -155,7 +155,16 @@ func (a *API) change(w http.ResponseWriter, r *http.Request, c call) (Domain, er
 	if err != nil {
 		return Domain{}, err
 	}
-	a.Log("domain settings changed", "key", c.key.ID, "domain", c.domain, "require_tls", fmt.Sprint(d.RequireTLS),
-		"skip_verification", fmt.Sprint(d.SkipVerification))
+	a.Log("domain settings changed", "key", c.key.ID, "domain", c.domain,
+		"require_tls", fmt.Sprint(d.RequireTLS), "require_tls_before", told(d.Before.RequireTLS),
+		"skip_verification", fmt.Sprint(d.SkipVerification), "skip_verification_before", told(d.Before.SkipVerification))
 	return d, nil
+}
+
+// told is a setting as the log has it.
+func told(s policy.Switch) string {
+	if s == policy.Unset {
+		return "unreadable"
+	}
+	return fmt.Sprint(s == policy.Yes)
 }

@@ -58,7 +58,7 @@ func (d domains) Set(ctx context.Context, name string, change api.Change) (api.D
 }
 
 func shown(d tlspolicy.Domain) api.Domain {
-	return api.Domain{
+	found := api.Domain{
 		Name:                   d.Name,
 		RequireTLS:             d.Settings.RequireTLS,
 		SkipVerification:       d.Settings.SkipVerification,
@@ -66,6 +66,17 @@ func shown(d tlspolicy.Domain) api.Domain {
 		SkipVerificationSource: string(d.Settings.SkipVerificationSource),
 		ReadOnly:               d.Block != "",
 	}
+	if d.Before != nil {
+		found.Before = api.Change{RequireTLS: switched(d.Before.RequireTLS), SkipVerification: switched(d.Before.SkipVerification)}
+	}
+	return found
+}
+
+func switched(on bool) policy.Switch {
+	if on {
+		return policy.Yes
+	}
+	return policy.No
 }
 
 // explain gives errors a status. Their words are for who may change settings,

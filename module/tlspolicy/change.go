@@ -39,6 +39,7 @@ func (d domains) Set(ctx context.Context, domain string, changes Changes) (Domai
 	defer done()
 
 	r, err := d.row(ctx, name)
+	was, unknown := d.domain(name, r, err)
 	broken := (*TableError)(nil)
 	if errors.As(err, &broken) && broken.Broken && whole {
 		r, err = nil, nil
@@ -54,8 +55,12 @@ func (d domains) Set(ctx context.Context, domain string, changes Changes) (Domai
 	if r, err = d.write(ctx, name, settings); err != nil {
 		return Domain{}, err
 	}
-	d.m.last.put(name, r, nil, d.m.last.now())
-	return d.domain(name, r, nil)
+	d.m.last.put(name, r, nil, d.m.last.now()) // whoever changes it tells of it
+	changed, err := d.domain(name, r, nil)
+	if unknown == nil {
+		changed.Before = &was.Settings
+	}
+	return changed, err
 }
 
 // write makes the row of a domain say what the settings say. It ends up under

@@ -55,6 +55,9 @@ type Domain struct {
 	// Block is file and line of the `domain` block that matches the domain best,
 	// "" if none does. If there is one, the table is not asked.
 	Block string
+	// Before are the settings that a change has replaced, nil if nobody knows them.
+	// Only Set sets it.
+	Before *policy.Settings
 	// Row is the domain's row in the table, nil if it has none.
 	Row *DomainRow
 	// Err is why the settings cannot be told. Only List sets it.

@@ -85,20 +85,21 @@ func (k *lastKnown) get(domain string) (lastRow, bool) {
 }
 
 // put remembers an answer of the table to a question asked at a time. What was
-// learnt from a later question stays: answers may overtake each other.
-func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time) {
+// learnt from a later question stays: answers may overtake each other. It returns
+// what was known before, if the answer took its place.
+func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time) (before lastRow, known bool) {
 	if k.keep == 0 {
-		return
+		return lastRow{}, false
 	}
 	k.lock.Lock()
 	defer k.lock.Unlock()
 	if err != nil && !err.Broken {
-		return
+		return lastRow{}, false
 	}
 	k.unanswered = time.Time{}
 	before, ok := k.find(domain)
 	if ok && before.at.After(asked) || len(domain) > maxLastName {
-		return
+		return lastRow{}, false
 	}
 	l := lastRow{broken: err != nil, at: asked, used: before.used}
 	if !ok {
@@ -108,6 +109,7 @@ func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time)
 		l.row = &row{key: r.key, settings: r.settings} // the text may be long
 	}
 	k.store(domain, l)
+	return before, ok
 }
 
 // store keeps what is known where it belongs. The lock is held.

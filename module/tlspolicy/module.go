@@ -5,8 +5,9 @@
 // The package is a thin shell around internal/policy. It reads the block
 // (config.go, fields.go), lets other blocks refer to it or hold it inline
 // (Directive), fetches a sending domain's row from the `domains` table
-// (table.go; last.go and refresh.go for when it fails), lists and changes rows for the API and
-// the command line (domains.go, change.go), and keeps the key that authenticates
+// (table.go; last.go and refresh.go for when it fails; changes.go tells when it
+// says something else), lists and changes rows for the API and the command line
+// (domains.go, change.go), and keeps the key that authenticates
 // message overrides. Deciding is left to policy.Policy.Resolve, which is pure.
 //
 // Whatever is wrong in a block is refused when maddy starts, with file, line,
@@ -45,6 +46,7 @@ type Module struct {
 	table    *table.Guard  // nil: no `domains` directive
 	file     tableFile     // of a table that is one
 	last     lastKnown     // what the table last said
+	changes  changeLog     // what was told of changes in it
 	writing  chan struct{} // holds one while a row is changed
 	stateDir string        // "": maddy's global one
 

@@ -55,6 +55,7 @@ func (m *Module) refresh(ctx context.Context) {
 			m.log.Msg("panic while the domains table was asked again", "reason", fmt.Sprint(p))
 		}
 	}()
+	m.tellUntold(m.changes.rest(m.last.now()))
 	ends := m.last.now().Add(refreshEvery)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
@@ -78,7 +79,7 @@ func (m *Module) refresh(ctx context.Context) {
 		if err != nil && silent {
 			m.last.rest() // so that no message waits to find out
 		}
-		m.last.put(domain, row, err, started)
+		m.learn(domain, row, err, started)
 		if err != nil && !err.Broken {
 			return
 		}
@@ -91,5 +92,6 @@ func (m *Module) Close() error {
 	if m.stopRefresh != nil {
 		m.stopRefresh()
 	}
+	m.tellUntold(m.changes.end())
 	return nil
 }

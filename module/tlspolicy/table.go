@@ -60,7 +60,7 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 	defer cancel()
 	started := m.last.now()
 	row, err := m.fetchRow(asking, key)
-	m.last.put(key, row, err, started)
+	m.learn(key, row, err, started)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
 		m.last.rest() // whatever the table made of the end of our patience
 	}
