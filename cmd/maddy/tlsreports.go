@@ -31,9 +31,9 @@ thirty if several relays count together. About a day that is over, it also says 
 became of the report.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name:    "cfg-block",
-				Aliases: []string{"target"}, // as the other commands have it
-				Usage:   "The target.remote_tls `BLOCK`, instead of all that have tlsrpt",
+				Name:    "target",
+				Aliases: []string{"cfg-block"}, // as maddy's own commands have it
+				Usage:   "`NAME` of the target.remote_tls block (default: all that have tlsrpt)",
 				EnvVars: []string{"MADDY_CFGBLOCK"},
 			},
 			&cli.StringFlag{
@@ -78,7 +78,7 @@ func runReports(c *cli.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	all, err := readReports(c.Context, c.String("cfg-block"), cfg.blocks, day)
+	all, err := readReports(c.Context, c.String("target"), cfg.blocks, day)
 	if err != nil {
 		return explain(err)
 	}
@@ -130,7 +130,7 @@ func readReports(ctx context.Context, name string, blocks []maddy.ModInfo, day t
 	case found:
 		return all, nil
 	case name != "":
-		return nil, withHint(fmt.Errorf("the configuration has no target.remote_tls block %q with tlsrpt", name), "without --cfg-block all are read")
+		return nil, withHint(fmt.Errorf("the configuration has no target.remote_tls block %q with tlsrpt", name), "without --target all are read")
 	}
 	return nil, withHint(fmt.Errorf("no target.remote_tls block of the configuration has tlsrpt"),
 		"TLS reports are off until a block has one, see docs/tls-reports.md")
