@@ -94,7 +94,7 @@ func keyCreate(c *cli.Context) error {
 	if c.IsSet("role") && c.String("role") == "" {
 		return usageError(c, "--role is empty, expected sending, reading or full")
 	}
-	return withKeys(c, func(keys *apikey.Store) error {
+	return withKeys(c, func(keys *apikey.Store, cfg configuration) error {
 		secret, key, err := keys.Create(c.Context, c.String("domain"), apikey.Role(c.String("role")), c.String("comment"))
 		if invalid := (*apikey.InvalidError)(nil); errors.As(err, &invalid) {
 			return usageError(c, "%w", err)
@@ -113,6 +113,9 @@ func keyCreate(c *cli.Context) error {
 			// Nobody has seen it, nobody will.
 			return errors.Join(err, keys.Revoke(c.Context, key.ID))
 		}
+		if key.Domain != "" {
+			warnOfDomain(c, key.Domain, cfg.endpoints)
+		}
 		return nil
 	})
 }
@@ -121,7 +124,7 @@ func keyList(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	return withKeys(c, func(keys *apikey.Store) error {
+	return withKeys(c, func(keys *apikey.Store, _ configuration) error {
 		list, broken := keys.List(c.Context)
 		if row := (*apikey.RowError)(nil); broken != nil && !errors.As(broken, &row) {
 			return broken
@@ -167,7 +170,7 @@ func keyRevoke(c *cli.Context) error {
 	if strings.HasPrefix(id, "key-") {
 		return usageError(c, "that is a whole key, expected its ID: what stands between the first and the second hyphen")
 	}
-	return withKeys(c, func(keys *apikey.Store) error {
+	return withKeys(c, func(keys *apikey.Store, _ configuration) error {
 		err := keys.Revoke(c.Context, id)
 		if errors.Is(err, apikey.ErrUnknown) {
 			return withHint(fmt.Errorf("there is no key %q", id), "\"maddy tls key list\" shows all keys")
@@ -178,7 +181,7 @@ func keyRevoke(c *cli.Context) error {
 
 // withKeys opens the table of the keys and hands them to use. Of the
 // configuration only this table is initialised.
-func withKeys(c *cli.Context, use func(*apikey.Store) error) error {
+func withKeys(c *cli.Context, use func(*apikey.Store, configuration) error) error {
 	defer hooks.RunHooks(hooks.EventShutdown)
 	cfg, err := register(c)
 	if err != nil {
@@ -188,7 +191,7 @@ func withKeys(c *cli.Context, use func(*apikey.Store) error) error {
 	if err != nil {
 		return explain(err)
 	}
-	err = use(apikey.New(t))
+	err = use(apikey.New(t), cfg)
 	if errors.Is(err, table.ErrReadOnly) {
 		return withHint(err, "use a table like: keys sql_table { driver sqlite3; dsn api_keys.db; table_name api_keys }")
 	}

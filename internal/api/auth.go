@@ -101,11 +101,22 @@ func (a *API) admit(key Key, rt *route, name string) (string, error) {
 }
 
 // knows reports whether the API is for a normalised domain.
-func (a *API) knows(domain string) bool {
-	if len(a.sending) == 0 {
-		return true
+func (a *API) knows(domain string) bool { return len(a.sending) == 0 || covers(a.sending, domain) }
+
+// Covers reports whether names for Config.SendingDomains, as they are written, have a
+// normalised domain among them.
+func Covers(names []string, domain string) bool {
+	var patterns []string
+	for _, name := range names {
+		if pattern, err := parsePattern(name); err == nil {
+			patterns = append(patterns, pattern)
+		}
 	}
-	for _, known := range a.sending {
+	return covers(patterns, domain)
+}
+
+func covers(patterns []string, domain string) bool {
+	for _, known := range patterns {
 		if below, ok := strings.CutPrefix(known, "*"); ok && strings.HasSuffix(domain, below) || known == domain {
 			return true
 		}
