@@ -165,10 +165,14 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// anchors are the names of a page's headings, as GitHub makes them.
+// anchors are the names of a page's headings, as GitHub makes them, and those that it
+// gives to places itself.
 func anchors(t *testing.T, page string) (names []string) {
 	t.Helper()
 	_, prose := fences(t, page, readPage(t, page))
+	for _, m := range regexp.MustCompile(`(?m)^<a id="([a-z-]+)"></a>$`).FindAllStringSubmatch(prose, -1) {
+		names = append(names, m[1])
+	}
 	count := make(map[string]int)
 	for _, m := range regexp.MustCompile(`(?m)^#{1,6} +(.*)$`).FindAllStringSubmatch(prose, -1) {
 		name := strings.Map(func(r rune) rune {
