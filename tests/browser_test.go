@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,25 +29,10 @@ type browser struct {
 	troubles []string
 }
 
-// chromium finds Debian's browser. Where the real parts of tests/real must be,
-// this one must be, too.
-func chromium(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	switch {
-	case err == nil:
-	case os.Getenv("TLSCONTROL_REAL") == "required":
-		t.Fatalf("TLSCONTROL_REAL=required, but there is no chromium: %v", err)
-	default:
-		t.Skipf("SKIPPED: the page was not tried in a browser: %v", err)
-	}
-	return path
-}
-
 // browse starts a browser for the page of a relay, with more options.
 func browse(t *testing.T, home string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()),
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(realTool(t, "chromium")), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.*")) // nothing leaves this machine
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)

@@ -16,9 +16,7 @@ import (
 // after the command does, and a damaged file is passed over and stays.
 func TestDocumentedQueueCommands(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("jq"); err != nil {
-		t.Skip("without jq:", err)
-	}
+	realTool(t, "jq")
 	page, err := os.ReadFile("../docs/operating.md")
 	if err != nil {
 		t.Fatal(err)

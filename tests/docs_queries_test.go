@@ -34,9 +34,7 @@ func queries(t *testing.T, page string) (all []string) {
 // with a line that was cut off, and those that name a state tell of that state.
 func TestDocumentedQueries(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("jq"); err != nil {
-		t.Skip("without jq:", err)
-	}
+	realTool(t, "jq")
 	dir := t.TempDir()
 	now := time.Now().Unix()
 	attempt := func(at int64, id, recipient, event, rest string) string {
@@ -48,19 +46,26 @@ func TestDocumentedQueries(t *testing.T) {
 	}
 	const clear = `"delivery-status":{"tls":false,"content-sent":"clear","mx-host":"mx.test","tls-fallback":"tls-not-offered"}`
 	const policy = `"delivery-status":{"tls":true,"content-sent":"verified"},"tls-policy":{"demanded":"verified","require-tls-source":"message","skip-verification-source":"table"}`
+	refused := attempt(now, "7", "partner.example", "failed", `"severity":"permanent","reason":"rcpt-rejected",`+clear)
 	log := strings.Join([]string{
 		attempt(now-3*86400, "1", "earlier.test", "delivered", clear),
 		attempt(now, "2", "today.test", "delivered", clear),
 		failed("3", "waits.test", "tls-not-offered"), failed("3", "waits.test", "certificate-expired"),
 		failed("4", "since.test", "tls-not-offered"), attempt(now, "4", "since.test", "delivered", policy),
 		failed("5", "other.test", "tls-not-offered"), failed("5", "other.test", "connect"),
+		attempt(now, "6", "handed.test", "delivered", `"delivery-status":{"tls":true,"mx-host":"good.test","content-sent":"clear","hosts":[{"mx-host":"plain.test","content-sent":"clear"},{"mx-host":"down.test"}]}`),
+		refused,
+		attempt(now, "8", "partner.example", "failed", `"severity":"temporary","reason":"connect","delivery-status":{}`),
+		attempt(now, "9", "partner.example", "delivered", policy),
 		`{"event":"deliv`,
 	}, "\n")
 	if err := os.WriteFile(filepath.Join(dir, "deliveries.jsonl"), []byte(log), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const handed = "delivered\tb@handed.test\tplain.test\t\nfailed\tb@partner.example\tmx.test\ttls-not-offered\n"
 	wants := map[string]string{ // by a part of the query
-		"now / 86400":                  "b@today.test\tmx.test\ttls-not-offered\n",
+		"now / 86400":                  "delivered\tb@today.test\tmx.test\ttls-not-offered\n" + handed,
+		`IN("verified", "failed")`:     refused + "\n" + `{"cut off":"{\"event\":\"deliv"}` + "\n",
 		"reduce":                       "      1 waits.test\tcertificate-expired\n",
 		`"x@example.com")` + "\n  | [": `"verified","message","table"]` + "\n",
 	}

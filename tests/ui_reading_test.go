@@ -32,7 +32,7 @@ func ofOthers(at time.Time, n int) string {
 // everything that logs in afterwards has everything back.
 func TestPageOfOneDomain(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	var all []string
 	for n := range 45 {
 		at := time.Now().Add(-time.Duration(n*n) * 20 * time.Second)

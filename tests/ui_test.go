@@ -70,7 +70,7 @@ func (s *server) login(key string) *browser {
 // closed by logging out and by revoking the key. Scripts never see the cookie.
 func TestPageLogin(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	s := newPage(t, "", nil)
 	full, sends := s.key(""), s.key("example.com")
 	b := browse(t, s.apiURL())
@@ -106,7 +106,7 @@ func TestPageLogin(t *testing.T) {
 // and it is in the charts.
 func TestPageShowsDeliveries(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	s := newPage(t, "", nil, mailtest.Behaviour{})
 	key := s.key("")
 	b := s.login(key)
@@ -193,7 +193,7 @@ func TestPageShowsDeliveries(t *testing.T) {
 // at a time, and while another relay's clock is ahead.
 func TestPageKeepsUp(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	var all []string
 	for n := range 2000 {
 		all = append(all, sample(time.Now(), n))
@@ -215,7 +215,7 @@ func TestPageKeepsUp(t *testing.T) {
 // a domain with a block says where it is set and stays as it is.
 func TestPageSwitches(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	s := newPage(t, "", nil)
 	key := s.key("")
 	b := s.login(key)
@@ -285,7 +285,7 @@ func poison(v any) any {
 // the fields of a document, the page shows it and does nothing else.
 func TestPageShowsHostileTextAsText(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	var all []string
 	for i, odd := range []string{"", "x", hostile, "{}"} {
 		var d map[string]any
@@ -325,7 +325,7 @@ func TestPageShowsHostileTextAsText(t *testing.T) {
 // than its screen, and a subject is there as people read it.
 func TestPageShowsLongAndEncodedTexts(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	long := strings.Repeat("verylong", 100)
 	var d map[string]any
 	if err := json.Unmarshal([]byte(sample(time.Now().Add(-time.Minute), 5)), &d); err != nil {
@@ -445,7 +445,7 @@ func (b *browser) fits(view string) {
 // text has the contrast it needs in light and dark, and every control has a name.
 func TestPageFitsEveryScreen(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	var all []string
 	for n := range 700 {
 		ago := time.Duration(n*n) * 176 * time.Millisecond // a day, busier towards its end

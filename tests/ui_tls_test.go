@@ -48,7 +48,7 @@ func (b *browser) cookies() (all []*network.Cookie) {
 // that never travels in clear, that no script sees and that no other site uses.
 func TestPageOverTLS(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	realTool(t, "chromium")
 	s := newServer(t, mailtest.Behaviour{})
 	s.relayCertificate()
 	b := apiBlocks(s, "tls file {dir}/relay.pem {dir}/relay.key")
