@@ -164,6 +164,9 @@ func (c *Cache) Lookup(ctx context.Context, domain string) Result {
 		return Result{}
 	}
 	now := c.now()
+	// Asked before anything else: what can be read while we wait in vain is in the table
+	// by then, where we have looked already.
+	unread := c.unread.cause(name)
 	known := c.table.use(name, now)
 	policy, failure := c.current(ctx, name, known, now)
 	if policy != nil && policy.Mode == None {
@@ -175,7 +178,7 @@ func (c *Cache) Lookup(ctx context.Context, domain string) Result {
 		return Result{Policy: policy} // A nil *Error would be an error.
 	}
 	if policy == nil {
-		return Result{Err: failure, Unread: c.unread.cause(name)}
+		return Result{Err: failure, Unread: unread}
 	}
 	return Result{Policy: policy, Err: failure}
 }

@@ -151,8 +151,8 @@ func (c *Cache) remember(name string, policy *Policy, known entry) {
 	if used.IsZero() {
 		used = policy.Fetched
 	}
-	c.unread.settle(name)
 	gone := c.table.put(name, entry{policy: policy, used: used, refresh: refreshTime(policy)})
+	c.unread.settle(name) // not before it is there to be found
 	level := slog.LevelDebug
 	if known.policy != nil && known.failure != nil {
 		level = slog.LevelInfo // The end of a trouble that was told.

@@ -1,6 +1,8 @@
 package mtasts
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -175,5 +177,45 @@ func TestUnreadablePermissions(t *testing.T) {
 	}
 	if w.log.count("mail goes as if domains had none") != 1 {
 		t.Error("the log does not say so")
+	}
+}
+
+// silentDNS answers no question for a TXT record: it tells that one was asked, and
+// fails when it is let go.
+type silentDNS struct {
+	Resolver
+	asked, give chan struct{}
+}
+
+func (r silentDNS) TXT(ctx context.Context, _ string) ([]string, error) {
+	close(r.asked)
+	select {
+	case <-r.give:
+		return nil, errors.New("no answer")
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Who asks while the policy cannot be read yet, and hears in the end that it cannot
+// be fetched, must not take it for none because it could be read meanwhile.
+func TestUnreadPolicyIsReadMeanwhile(t *testing.T) {
+	t.Parallel()
+	w, c, d, dir := newUnreadable(t, fs.ErrPermission)
+	c.Close()
+	dns := silentDNS{asked: make(chan struct{}), give: make(chan struct{})}
+	c = w.cache(in(dir), func(cfg *Config) {
+		dns.Resolver = cfg.Resolver
+		cfg.read, cfg.Resolver = d.read, dns
+	})
+	found := make(chan Result, 1)
+	go func() { found <- lookup(t, c, "example.net") }()
+	<-dns.asked
+	d.mend()
+	c.upkeep()
+	eventually(t, "it is read", func() bool { return len(c.unread.domains()) == 0 })
+	close(dns.give)
+	if r := <-found; r.Policy == nil && r.Unread == nil {
+		t.Errorf("mail goes as if there were no policy: %+v", r)
 	}
 }
