@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -103,9 +102,7 @@ func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 
 		ContentSent: g.sent,
 		Lifted:      g.lifted,
-	}
-	if g.sts.Policy == nil {
-		_ = errors.As(g.sts.Err, &a.STSErr)
+		STSErr:      g.stsErr,
 	}
 	if o.failure == nil {
 		a.Result = Delivered

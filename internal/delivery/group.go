@@ -29,6 +29,7 @@ type group struct {
 	settings *policy.Settings
 	route    route.Route
 	sts      mtasts.Result // what the domain publishes with MTA-STS
+	stsErr   *mtasts.Error // why that is unknown, and mail goes on as if it were nothing
 	lifted   bool          // the message lifts what recipients publish
 	base     *tlsplan.Plan // for all hosts of the domain
 	plan     *tlsplan.Plan // for the host that is being tried
@@ -166,6 +167,9 @@ func (d *run) route(g *group) ([]route.Host, *Failure) {
 	if g.sts.Unread != nil && !g.lifted {
 		return nil, failf(451, [3]int{4, 3, 0}, tlsplan.Internal, g.sts.Unread,
 			"The MTA-STS policy of %s that is known here can be neither read nor fetched, try again later", g.domain)
+	}
+	if g.sts.Policy == nil {
+		_ = errors.As(g.sts.Err, &g.stsErr)
 	}
 	if g.enforced() {
 		d.decide(g)

@@ -214,6 +214,9 @@ func TestUnreadMTASTS(t *testing.T) {
 	if strings.Contains(f.Message, ".json") || !strings.Contains(f.Error(), "open example.net.json: permission denied") {
 		t.Errorf("to the sender %q, to the log %q", f.Message, f.Error())
 	}
+	if err := w.last().STSErr; err != nil {
+		t.Errorf("it says that mail went as if there were no policy: %v", err)
+	}
 	m := headerWith(message("b@example.net"), "TLS-Required", "No")
 	if f := failure(t, w.send(t.Context(), m)["b@example.net"]); f != nil {
 		t.Error(code(f))
