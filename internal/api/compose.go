@@ -147,25 +147,40 @@ func setAddresses(h *message.Header, name string, list []address) error {
 		words[i] = a.String()
 	}
 	value := strings.Join(words, ", ")
-	if len(value) > maxHeader || longWord(value) {
+	if len(value) > maxHeader {
 		return tooLong(name)
 	}
-	field := map[string]string{"from": "From", "to": "To", "cc": "Cc"}[name]
-	h.AddRaw(folded(field, value))
+	field := folded(map[string]string{"from": "From", "to": "To", "cc": "Cc"}[name], value)
+	for line := range bytes.Lines(field) {
+		if len(line) > maxLine {
+			return tooLong(name)
+		}
+	}
+	h.AddRaw(field)
 	return nil
 }
 
+// maxLine is the longest line, with its end (RFC 5322, section 2.1.1).
+const maxLine = 998 + len("\r\n")
+
 // folded is a field with lines of 76 octets, where the value has spaces to fold at (RFC
-// 5322, section 2.2.3).
+// 5322, section 2.2.3). Of several spaces, as a name in quotes may have, some readers
+// leave one where they find a fold: there it is folded only when a line gets too long.
+// No line is of spaces alone.
 func folded(field, value string) []byte {
 	text := append(make([]byte, 0, len(value)+len(value)/16+len(field)+4), field+":"...)
-	line, last := len(text), ""
-	for word := range strings.SplitSeq(value, " ") {
-		if line+1+len(word) > 76 && word != "" && last != "" { // no line of spaces alone
+	line, begun := len(text), false
+	for rest := " " + value; rest != ""; begun = true {
+		word := strings.TrimLeft(rest, " ")
+		spaces := len(rest) - len(word)
+		end := len(rest)
+		if at := strings.IndexByte(word, ' '); at >= 0 {
+			end = spaces + at
+		}
+		if begun && (line+end > 76 && spaces == 1 || line+end > maxWord) {
 			text, line = append(text, "\r\n"...), 0
 		}
-		text = append(append(text, ' '), word...)
-		line, last = line+1+len(word), word
+		text, line, rest = append(text, rest[:end]...), line+end, rest[end:]
 	}
 	return append(text, "\r\n"...)
 }

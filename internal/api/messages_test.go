@@ -470,7 +470,20 @@ func TestAddressesAreFolded(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, list[:1], err)
 		}
 	}
-	for _, name := range []string{strings.Repeat("\u00f6", maxHeader/4), strings.Repeat("x", 2*maxWord)} {
+	spaced := letter()
+	name := strings.Repeat("wide  ", 300) + "apart"
+	spaced.Set("cc", `"`+name+`" <bob@example.net>`)
+	w.want(w.do(request{method: "POST", path: messagesPath, key: domainKey, form: spaced}), 200, "Queued")
+	raw, err := w.last().Header.Raw("Cc")
+	if err != nil || !strings.Contains(strings.ReplaceAll(string(raw), "\r\n", ""), name) {
+		t.Errorf("%q, %v", raw, err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if len(line) > 998+len("\r\n") || strings.TrimSpace(line) == "" {
+			t.Errorf("line of %d octets: %q", len(line), line)
+		}
+	}
+	for _, name := range []string{strings.Repeat("\u00f6", maxHeader/4), strings.Repeat("x", 2*maxWord), "x" + strings.Repeat(" ", 2*maxWord) + "x"} {
 		for _, field := range []string{"to", "cc"} {
 			long := letter()
 			for range 3 {
