@@ -137,6 +137,13 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// denied is a table that may not be read.
+type denied struct{ text string }
+
+func (d denied) Lookup(context.Context, string) (string, bool, error) {
+	return "", false, errors.New(d.text)
+}
+
 // What will not pass by itself is told apart from a table that is away.
 func TestNotWritable(t *testing.T) {
 	t.Parallel()
@@ -151,6 +158,13 @@ func TestNotWritable(t *testing.T) {
 		for _, err := range []error{g.Set(context.Background(), "a", "1"), g.Remove(context.Background(), "a")} {
 			if errors.Is(err, ErrNotWritable) != want || !strings.Contains(err.Error(), text) {
 				t.Errorf("%s: got %v", text, err)
+			}
+		}
+		_, _, read := New(denied{text}).Lookup(context.Background(), "a")
+		_, listed := g.Keys(context.Background())
+		for _, err := range []error{read, listed} {
+			if errors.Is(err, ErrNotWritable) || err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: nobody wanted to write: %v", text, err)
 			}
 		}
 	}

@@ -59,7 +59,10 @@ func (g *Guard) write(ctx context.Context, key, value string, there bool, do fun
 	_, err := within(ctx, g, func(ctx context.Context) (struct{}, error) {
 		return unlocked(ctx, func() (struct{}, error) { return struct{}{}, do(t) })
 	})
-	if err != nil {
+	switch {
+	case err != nil && forbidden(err):
+		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+	case err != nil:
 		return err
 	}
 	got, found, err := g.Lookup(ctx, key)
@@ -93,8 +96,6 @@ func unlocked[T any](ctx context.Context, do func() (T, error)) (T, error) {
 		case strings.Contains(err.Error(), "not mutable"):
 			// What table.sql_query says if it was given no query for it.
 			return v, ErrReadOnly
-		case forbidden(err):
-			return v, fmt.Errorf("%w: %w", ErrNotWritable, &Error{err})
 		case !locked(err):
 			return v, &Error{err}
 		}
