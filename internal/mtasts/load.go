@@ -72,10 +72,14 @@ func (w *writer) sorted(entries []fs.DirEntry) []string {
 	for _, e := range entries {
 		name := e.Name()
 		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() {
+		if errors.Is(err, fs.ErrNotExist) || !e.Type().IsRegular() {
 			continue
 		}
-		age := time.Since(info.ModTime())
+		var age time.Duration
+		if err == nil { // or it is kept: it cannot be read, which is not as if it were not there
+			written[name] = info.ModTime()
+			age = time.Since(info.ModTime())
+		}
 		switch {
 		case strings.HasPrefix(name, temporary):
 			// Of a process that was killed; another one may be writing right now.
@@ -88,7 +92,6 @@ func (w *writer) sorted(entries []fs.DirEntry) []string {
 			}
 		case strings.HasSuffix(name, suffix):
 			files = append(files, name)
-			written[name] = info.ModTime()
 		}
 	}
 	slices.SortFunc(files, func(a, b string) int { return written[a].Compare(written[b]) })

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -147,6 +148,29 @@ func TestUnreadPolicyIsGone(t *testing.T) {
 	}
 }
 
+// blind is a file in a directory of which only names can be read.
+type blind struct{ fs.DirEntry }
+
+func (b blind) Info() (fs.FileInfo, error) {
+	return nil, &fs.PathError{Op: "lstat", Path: b.Name(), Err: fs.ErrPermission}
+}
+
+// A file of which nothing but the name is known may hold a policy.
+func TestUnreadDirectory(t *testing.T) {
+	t.Parallel()
+	_, c, _, dir := newUnreadable(t, fs.ErrPermission)
+	entries, err := os.ReadDir(filepath.Dir(policyFile(dir, "example.net")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range entries {
+		entries[i] = blind{entries[i]}
+	}
+	if got := c.disk.sorted(entries); !slices.Equal(got, []string{"example.net.json"}) {
+		t.Errorf("files %q", got)
+	}
+}
+
 // TestUnreadablePermissions is what happens on a real disk.
 func TestUnreadablePermissions(t *testing.T) {
 	t.Parallel()
@@ -166,12 +190,19 @@ func TestUnreadablePermissions(t *testing.T) {
 	c = w.cache(in(dir))
 	wantUnread(t, c, "example.net", FetchError)
 	c.Close()
-	// The directory as a whole cannot be waited for: nobody knows what is in it.
 	below := filepath.Join(dir, "policies")
+	t.Cleanup(func() { _ = os.Chmod(below, 0o700) })
+	// Names can be read, and nothing else.
+	if err := os.Chmod(below, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = w.cache(in(dir))
+	wantUnread(t, c, "example.net", FetchError)
+	c.Close()
+	// The directory as a whole cannot be waited for: nobody knows what is in it.
 	if err := os.Chmod(below, 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(below, 0o700) })
 	if r := wantNone(t, w.cache(in(dir)), "example.net", FetchError); r.Unread != nil {
 		t.Error(r.Unread)
 	}
