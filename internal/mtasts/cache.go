@@ -42,9 +42,9 @@ type Result struct {
 	// the one at hand, which is valid, could not be refreshed. A domain without
 	// MTA-STS has neither.
 	Err error
-	// Unread is why a policy that is on disk cannot be read, where Err keeps us from
-	// knowing another. It may demand more than mail would get without it, which
-	// therefore has to wait. It is for the operator: it names the file.
+	// Unread is why a policy that is on disk cannot be read, where no other is known.
+	// It may demand more than mail would get without it, which therefore has to wait.
+	// It is for the operator: it names the file.
 	Unread error
 }
 
@@ -174,10 +174,14 @@ func (c *Cache) Lookup(ctx context.Context, domain string) Result {
 		// again, nothing is lost.
 		return Result{}
 	}
-	if failure == nil {
-		return Result{Policy: policy} // A nil *Error would be an error.
+	if policy == nil && unread != nil && failure == nil {
+		// A record that is gone, or that somebody hides, ends no policy (RFC 8461, 3.3).
+		failure = &Error{Kind: Internal, Domain: name, Err: errUnread}
 	}
-	if policy == nil {
+	switch {
+	case failure == nil:
+		return Result{Policy: policy} // A nil *Error would be an error.
+	case policy == nil:
 		return Result{Err: failure, Unread: unread}
 	}
 	return Result{Policy: policy, Err: failure}

@@ -31,7 +31,7 @@ func (c *Cache) load() {
 	if c.disk.readOnly && errors.Is(err, fs.ErrNotExist) {
 		return // The server has not made it yet.
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.log.Error("the directory of MTA-STS policies cannot be read; until they are fetched again, mail goes as if domains had none",
 			"directory", c.disk.dir, "error", printable(err.Error()))
 		return

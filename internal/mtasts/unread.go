@@ -17,6 +17,9 @@ type unread struct {
 	causes map[string]error // by domain
 }
 
+// errUnread is what others than the operator hear.
+var errUnread = errors.New("the policy on disk cannot be read")
+
 // toldUnread is how many domains the log names; more are counted.
 const toldUnread = 10
 
@@ -60,7 +63,7 @@ func (c *Cache) tellUnread() {
 		return
 	}
 	named := domains[:min(len(domains), toldUnread)]
-	c.log.Error("MTA-STS policies on disk cannot be read; mail to these domains waits until they can be, or can be fetched, or are taken back",
+	c.log.Error("MTA-STS policies on disk cannot be read; mail to these domains waits until they can be, or can be fetched, or the files are removed",
 		"directory", c.disk.dir, "domains", printable(strings.Join(named, " ")), "policies", len(domains),
 		"error", printable(c.unread.cause(domains[0]).Error()))
 }
