@@ -18,7 +18,7 @@
 //     up to here.
 //  5. The handler takes the memory that a message will need (memory.go), reads the
 //     form (form.go) within its limits and does its work: messages.go (compose.go
-//     makes a message of a form, adopt.go takes one that is ready made, options.go
+//     and tree.go make a message of a form, adopt.go takes one that is ready made, options.go
 //     says what counts), connection.go, domains.go, events.go.
 //
 // The page for people asks the same handlers, with a session in place of a key
