@@ -97,3 +97,24 @@ func (w *world) contentSent(protection tlsplan.Protection) {
 		w.Errorf("in clear: it says %q, and the text came in: %v\n%s", there, seen, fmt.Sprint(a.Message, a.Hosts))
 	}
 }
+
+// TestContentSentIntoAnIdleConnection: an idle connection in clear takes the text and
+// ends, and the message is delivered over a fresh one with a good certificate. The
+// document names the host to which it went in clear.
+func TestContentSentIntoAnIdleConnection(t *testing.T) {
+	t.Parallel()
+	end := func(b *mailtest.Behaviour) { b.AfterMessages, b.AfterReply = 1, "eof" }
+	w := newWorld(t, nil, inClear(end))
+	if f := w.sendOne(); f != nil || w.last().ContentSent != tlsplan.ProtectionClear {
+		t.Fatalf("%s, sent %q", code(f), w.last().ContentSent)
+	}
+	w.mx[0].Set(good(end)(w, hostName(0))) // on connections to come
+	if f := w.sendOne(); f != nil {
+		t.Fatal(code(f))
+	}
+	a := w.last()
+	if !a.Connection.Outcome.Verified() || a.ContentSent != tlsplan.ProtectionClear ||
+		len(a.Hosts) != 1 || a.Hosts[0].Host != hostName(0) || a.Hosts[0].Sent != tlsplan.ProtectionClear {
+		t.Errorf("sent %q over %+v, hosts %+v", a.ContentSent, a.Connection, a.Hosts)
+	}
+}

@@ -43,7 +43,7 @@ func (d *run) remember(g *group, s *session) {
 	if !s.reused {
 		d.e.memory.Proved(s.host, s.outcome)
 	}
-	if !g.expected.Met(s.outcome) {
+	if g.expected.GaveLess(s.outcome) {
 		g.downgrade = d.downgraded(g, s.host, s.outcome)
 	}
 }

@@ -156,6 +156,8 @@ func TestWhoExpectsWhat(t *testing.T) {
 		{"never verified, fallback unverified", downgrade.Defer, withCert(mailtest.SelfSigned), withCert(mailtest.SelfSigned), keep, "unverified", "none"},
 		// It would go in clear by itself, over a certificate no worse than before.
 		{"never verified, fallback plaintext, log", downgrade.Log, withCert(mailtest.SelfSigned), withCert(mailtest.SelfSigned),
+			policy.Settings{}, "in clear", "none"},
+		{"never verified, and now in clear, log", downgrade.Log, withCert(mailtest.SelfSigned), inClear(),
 			policy.Settings{}, "in clear", "log mx1.test: tls"},
 		{"never verified, fallback plaintext, defer", downgrade.Defer, withCert(mailtest.SelfSigned), withCert(mailtest.SelfSigned),
 			policy.Settings{}, "unverified", "none"},

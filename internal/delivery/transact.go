@@ -139,16 +139,28 @@ func (d *run) settle(g *group, s *session, batch []*recipient, res *smtpwire.Res
 		d.troubled(f.Reason, true)
 		d.conclude(g, r, outcome{connection: on, failure: f, utf8: res.UTF8})
 	}
-	if cause != nil && !stale(s, res) {
-		f := wireFailure(s.host, cause)
-		d.troubled(f.Reason, true)
-		h := HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}
-		if res.ContentSent {
-			h.Sent = s.outcome.Protection()
-		}
-		g.gaveUp(h, f, on)
+	if cause != nil {
+		d.undecided(g, s, res, wireFailure(s.host, cause), on)
 	}
 	return undecided
+}
+
+// undecided notes that s was of no use to some, because of f. That an idle session
+// had ended is nobody's business, unless text of the message went into it for others
+// than the host that was meant.
+func (d *run) undecided(g *group, s *session, res *smtpwire.Result, f *Failure, on *Connection) {
+	h := HostFailure{Host: s.host, IP: s.ip, Reason: f.Reason, Text: errText(f)}
+	if res.ContentSent {
+		h.Sent = s.outcome.Protection()
+	}
+	if stale(s, res) {
+		if h.Sent != "" && h.Sent != tlsplan.ProtectionVerified {
+			g.hosts = append(g.hosts, h)
+		}
+		return
+	}
+	d.troubled(f.Reason, true)
+	g.gaveUp(h, f, on)
 }
 
 // mayGoElsewhere reports whether a recipient can be tried again at once,

@@ -111,6 +111,13 @@ func (x Expectation) Met(o tlsplan.Outcome) bool {
 	return true
 }
 
+// GaveLess reports whether a host whose connection turned out as o gave less than it
+// had proved. One that proved TLS alone, and gives it with a certificate that we mind,
+// does what it always did; that a message then goes in clear is our choice.
+func (x Expectation) GaveLess(o tlsplan.Outcome) bool {
+	return !x.Met(o) && (x.Level != TLS || !o.GaveTLS())
+}
+
 // Raise makes of an opportunistic plan one that only a connection meets which
 // meets the expectation as well, and that refuses no other fresh one. Failures are
 // temporary: what the host proved may come back, or the operator lets it go.

@@ -24,6 +24,7 @@ keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
 smtp_accept_queue_per_connection = 0
+smtp_accept_max = 500
 smtp_receive_timeout = ${if eq{$received_ip_address}{{idle}}{{idle-time}}{5m}}
 message_size_limit = {size}
 pipelining_advertise_hosts = *

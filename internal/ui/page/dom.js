@@ -74,11 +74,14 @@ export function time(seconds, whole = false) {
 // badge is a word with a colour; the word says it all.
 export const badge = (kind, text) => make('span', { class: `badge ${kind}` }, text);
 
-// outcome says what became of TLS: [kind, word].
+// outcome says what became of TLS: [kind, word]. A host may be handed the text, and
+// another one, or none, take the message.
 export function outcome(doc) {
   const s = object(doc['delivery-status']);
+  if (s.tls === false && doc.event === 'delivered') return ['bad', 'plaintext'];
+  if (s['content-sent'] === 'clear') return ['bad', 'text left in clear'];
   if (typeof s.tls !== 'boolean') return null;
-  if (!s.tls) return doc.event === 'delivered' ? ['bad', 'plaintext'] : ['none', 'no TLS'];
+  if (!s.tls) return ['none', 'no TLS'];
   return s['certificate-verified'] === true ? ['good', 'verified'] : ['warn', 'unverified'];
 }
 
