@@ -201,6 +201,7 @@ func (s *server) cellDocument(d document, n int, c column, r row, want cell) {
 	expected := map[string]any{
 		"recipient":                            "b@" + matrixDomain(n),
 		"envelope.sender":                      "a@" + c.name + ".example",
+		"hostname":                             "relay.example.com",
 		"delivery-status.mx-host":              host(n),
 		"delivery-status.mx-ip":                s.mx[n].IP(),
 		"delivery-status.mx-port":              s.port,

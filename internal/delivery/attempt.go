@@ -30,6 +30,7 @@ type Attempt struct {
 	// bits. Zero if nobody gave it one.
 	ID        [16]byte
 	Module    string // instance name of the target
+	Hostname  string // our own name, as MX hosts hear it
 	MessageID string // as handed in, the queue's attempt suffix included
 	QueueID   string // without that suffix
 	Sender    string // MAIL FROM, "" for the null sender

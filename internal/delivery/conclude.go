@@ -85,6 +85,7 @@ func (d *run) attempt(g *group, r *recipient, o outcome) *Attempt {
 	a := &Attempt{
 		ID:         newID(),
 		Module:     d.e.cfg.Module,
+		Hostname:   d.e.cfg.Hostname,
 		MessageID:  p.ID,
 		QueueID:    p.queueID,
 		Sender:     p.From,

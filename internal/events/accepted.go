@@ -15,6 +15,7 @@ const EventAccepted = "accepted"
 // Accepted is what is known when a message was taken over for one recipient.
 type Accepted struct {
 	Time      time.Time
+	Hostname  string // of the relay that took it
 	QueueID   string
 	Sender    string // MAIL FROM
 	Recipient string
@@ -73,6 +74,7 @@ type acceptedDocument struct {
 	LogLevel        string          `json:"log-level"`
 	Method          string          `json:"method,omitempty"`
 	APIKeyID        string          `json:"api-key-id,omitempty"`
+	Hostname        string          `json:"hostname,omitempty"`
 	QueueID         string          `json:"queue-id,omitempty"`
 	Recipient       string          `json:"recipient"`
 	RecipientDomain string          `json:"recipient-domain,omitempty"`
@@ -107,6 +109,7 @@ func (a Accepted) Event() (Event, error) {
 		LogLevel:        "info",
 		Method:          a.Method,
 		APIKeyID:        a.KeyID,
+		Hostname:        a.Hostname,
 		QueueID:         a.QueueID,
 		Recipient:       a.Recipient,
 		RecipientDomain: domainOf(a.Recipient),

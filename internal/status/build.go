@@ -73,6 +73,7 @@ func (b *Builder) Build(a *delivery.Attempt, opts Options) *Document {
 		}
 		d.Reason = known(a.Reason)
 	}
+	d.Hostname = clip(a.Hostname, maxWord)
 	d.QueueID = clip(a.QueueID, maxWord)
 	d.Recipient = clip(a.Recipient, maxWord)
 	d.RecipientDomain = clip(a.Domain, maxWord)

@@ -52,6 +52,7 @@ func deliveredVerified() *delivery.Attempt {
 	return &delivery.Attempt{
 		Module:    "outbound",
 		MessageID: "7f3a9c1e-18f3",
+		Hostname:  "relay.example.com",
 		QueueID:   "7f3a9c1e",
 		Sender:    "a@example.com",
 		Recipient: "b@example.net",

@@ -34,6 +34,7 @@ type Document struct {
 	LogLevel        string         `json:"log-level"`
 	Severity        string         `json:"severity,omitempty"` // failed only
 	Reason          tlsplan.Reason `json:"reason,omitempty"`   // failed only
+	Hostname        string         `json:"hostname,omitempty"` // ours
 	QueueID         string         `json:"queue-id,omitempty"`
 	Recipient       string         `json:"recipient"`
 	RecipientDomain string         `json:"recipient-domain,omitempty"`

@@ -19,6 +19,7 @@ func (d *Document) encode(e *encoder) {
 	e.text("log-level", d.LogLevel)
 	e.optText("severity", d.Severity)
 	e.optText("reason", string(d.Reason))
+	e.optText("hostname", d.Hostname)
 	e.optText("queue-id", d.QueueID)
 	e.text("recipient", d.Recipient)
 	e.optText("recipient-domain", d.RecipientDomain)

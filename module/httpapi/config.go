@@ -376,7 +376,7 @@ func (s *settings) config(logger *log.Logger, ending context.Context) api.Config
 	}
 	c.Ready = checks(keys, s.policy.Domains())
 	if s.store != nil && s.store.Store() != nil {
-		c.Events = store{s.store.Store(), logger}
+		c.Events = store{s.store.Store(), logger, s.hostname}
 		c.Ready["events"] = s.store.Store().Ready
 	}
 	return c

@@ -55,7 +55,8 @@ func checks(k keys, d tlspolicy.Domains) map[string]func(context.Context) error 
 // store is an event_store block.
 type store struct {
 	*events.Store
-	log *log.Logger
+	log      *log.Logger
+	hostname string // "" if the block has none
 }
 
 var _ api.Events = store{}
@@ -63,7 +64,7 @@ var _ api.Events = store{}
 // Accepted adds the event of a message that was taken over.
 func (s store) Accepted(ctx context.Context, a api.Accepted) {
 	e, err := events.Accepted{
-		Time: a.Time, QueueID: a.QueueID, Sender: a.Sender, Recipient: a.Recipient,
+		Time: a.Time, Hostname: s.hostname, QueueID: a.QueueID, Sender: a.Sender, Recipient: a.Recipient,
 		Headers: a.Headers, Size: a.Size, Tags: a.Tags, Variables: a.Variables, Attachments: a.Attachments,
 		Method: "http", KeyID: a.KeyID,
 	}.Event()

@@ -127,7 +127,7 @@ func newHouse(t testing.TB, cfg events.Config) *house {
 	table := &rows{all: map[string]string{}}
 	h := &house{keys: apikey.New(table)}
 	h.api, err = api.New(api.Config{Keys: newKeys(table), Mail: &mail{target: &pipeline{}, policy: nil, log: logger}, Domains: domains{&settled{}, logger},
-		Events: store{opened, logger}, Rate: 1e6, UI: ui.Handler()})
+		Events: store{opened, logger, "relay.example.com"}, Rate: 1e6, UI: ui.Handler()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ function tell(id, docs) {
       ['Message ID', headers['message-id']],
       ['Queue ID', docs.map((d) => d['queue-id']).find(Boolean) ?? id],
       ['Sent with key', docs.map((d) => text(d['api-key-id'])).find(Boolean)],
+      ['Relay', [...new Set(docs.map((d) => text(d.hostname)).filter(Boolean))].join(', ')],
       ['Size', docs.map((d) => object(d.message).size).find(Boolean), 'octets'],
       ['Tags', docs.map((d) => list(d.tags).map(text).join(', ')).find(Boolean)],
       ['Variables', docs.map((d) => Object.entries(object(d['user-variables'])).map(([k, v]) => `${k} = ${typeof v === 'string' ? v : JSON.stringify(v)}`).join(', ')).find(Boolean)],
