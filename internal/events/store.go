@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -181,7 +182,12 @@ func (s *Store) Secured(*delivery.Secured) {}
 // PoolChanged does nothing.
 func (s *Store) PoolChanged(idle, busy int) {}
 
-// Ready returns nil if the database has answered and has the schema.
+// newest asks for what every question reads, of one row at the end of an index.
+const newest = "SELECT document FROM events ORDER BY ts DESC LIMIT 1"
+
+// Ready returns nil if questions are answered now: the table is asked, because a
+// database can answer without it. That events cannot be stored (a full disk) does not
+// count: they wait in the journal, and those that are there can be asked for.
 func (s *Store) Ready(ctx context.Context) error {
 	if !s.db.ready.Load() {
 		return s.db.unavailable()
@@ -189,7 +195,12 @@ func (s *Store) Ready(ctx context.Context) error {
 	if s.db.moved() {
 		return fmt.Errorf("%w: its file was removed or replaced", ErrUnavailable)
 	}
-	return s.db.read.PingContext(ctx)
+	var document []byte
+	err := s.db.read.QueryRowContext(ctx, newest).Scan(&document)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
 }
 
 func (s *Store) lost(n int, cause string) {
