@@ -10,15 +10,22 @@ import "time"
 type Bell struct {
 	answer func()
 	pause  time.Duration
+	atOnce int
+	paid   time.Time // when all answers that were given have had their pauses
 	wake   chan struct{}
 	quit   chan struct{}
 	ended  chan struct{}
 }
 
 // New makes a bell that answer answers; it must not panic. Close it.
-func New(pause time.Duration, answer func()) *Bell {
+func New(pause time.Duration, answer func()) *Bell { return NewPatient(pause, 1, answer) }
+
+// NewPatient makes a bell that is answered at once so many times (atOnce), and then
+// once in a pause; in each pause in which it is silent it gets one of those times
+// back. It is for what is rare, unless something is very wrong.
+func NewPatient(pause time.Duration, atOnce int, answer func()) *Bell {
 	b := &Bell{
-		answer: answer, pause: pause,
+		answer: answer, pause: pause, atOnce: atOnce,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go b.run()
@@ -42,8 +49,7 @@ func (b *Bell) run() {
 			b.answer()
 			return
 		}
-		b.answer()
-		timer := time.NewTimer(b.pause)
+		timer := time.NewTimer(b.delay())
 		select {
 		case <-timer.C:
 		case <-b.quit:
@@ -51,7 +57,22 @@ func (b *Bell) run() {
 			b.answer()
 			return
 		}
+		select {
+		case <-b.wake: // answered together with the one before
+		default:
+		}
+		b.answer()
 	}
+}
+
+// delay is how long the answer to a ring has to wait.
+func (b *Bell) delay() time.Duration {
+	now := time.Now()
+	if b.paid.Before(now) {
+		b.paid = now
+	}
+	b.paid = b.paid.Add(b.pause)
+	return b.paid.Sub(now) - time.Duration(b.atOnce)*b.pause // not positive: none
 }
 
 // Close lets the function be called a last time, whether or not the bell was rung,

@@ -35,6 +35,36 @@ func TestBell(t *testing.T) {
 	})
 }
 
+// A patient bell is answered at once some times, and then as any other; after silence
+// it is patient again.
+func TestPatientBell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answered []time.Duration
+		begin := time.Now()
+		b := NewPatient(10*time.Second, 2, func() { answered = append(answered, time.Since(begin)) })
+		ring := func(after time.Duration, times int) {
+			for range times {
+				time.Sleep(after)
+				b.Ring()
+				synctest.Wait()
+			}
+		}
+		ring(time.Second, 5)
+		time.Sleep(time.Minute)
+		ring(time.Second, 2)
+		b.Close(time.Second)
+		want := []time.Duration{1, 2, 11, 66, 67, 67}
+		if len(answered) != len(want) {
+			t.Fatalf("answered at %v", answered)
+		}
+		for i := range want {
+			if answered[i] != want[i]*time.Second {
+				t.Errorf("answered at %v, want %v, in seconds", answered, want)
+			}
+		}
+	})
+}
+
 // Close does not wait for ever for an answer that hangs.
 func TestCloseIsPatientForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
