@@ -47,7 +47,9 @@ func TestSQLiteGarbage(t *testing.T) {
 	}
 	w := start(t, Config{Driver: SQLite, DSN: file})
 	w.Add(event(t, fact{n: 1}.document()))
-	w.count.await(t, "a report", func() bool { return w.log.has("the database: is away, events wait in the journal: ") })
+	w.count.await(t, "a report", func() bool {
+		return w.log.has("the database: is away since 2") && w.log.has("Z, events wait in the journal: ")
+	})
 	if text, err := os.ReadFile(file); string(text) != garbage || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,30 +17,49 @@ import (
 // not fill the operator's log as well.
 const reportEvery = time.Minute
 
-// reporter tells the operator in words.
+// reporter tells the operator in words. What it says of when something was is not
+// what the operator's log says, which is when it was told.
 type reporter struct {
-	report func(msg string)
-	bell   *bell.Bell
+	report   func(msg string)
+	bell     *bell.Bell
+	database *outages
 
 	mu     sync.Mutex
-	losses map[string]int    // documents lost since the last report, by cause
-	notes  map[string]string // the latest of each kind
+	losses map[string]loss // since the last report, by cause
+	notes  map[string]note // the latest of each kind
+}
+
+// loss is how many documents were lost since a time.
+type loss struct {
+	n     int
+	since time.Time
+}
+
+type note struct {
+	text string
+	at   time.Time
 }
 
 func startReporter(report func(string)) *reporter {
 	r := &reporter{
 		report: report,
-		losses: make(map[string]int),
-		notes:  make(map[string]string),
+		losses: make(map[string]loss),
+		notes:  make(map[string]note),
 	}
 	r.bell = bell.New(reportEvery, r.flush)
+	r.database = startOutages(r.say)
 	return r
 }
 
 // lost counts n documents. The causes are few, and none comes from outside.
 func (r *reporter) lost(n int, cause string) {
 	r.mu.Lock()
-	r.losses[cause] += n
+	l, ok := r.losses[cause]
+	if !ok {
+		l.since = time.Now()
+	}
+	l.n += n
+	r.losses[cause] = l
 	r.mu.Unlock()
 	r.bell.Ring()
 }
@@ -47,7 +67,7 @@ func (r *reporter) lost(n int, cause string) {
 // note tells something that cost no document. Of each kind the latest is told.
 func (r *reporter) note(kind, text string) {
 	r.mu.Lock()
-	r.notes[kind] = text
+	r.notes[kind] = note{text, time.Now()}
 	r.mu.Unlock()
 	r.bell.Ring()
 }
@@ -58,15 +78,18 @@ func (r *reporter) flush() {
 	clear(r.losses)
 	clear(r.notes)
 	r.mu.Unlock()
-	for _, kind := range slices.Sorted(maps.Keys(notes)) {
-		r.say(kind + ": " + notes[kind])
+	kinds := slices.SortedFunc(maps.Keys(notes), func(a, b string) int {
+		return cmp.Or(notes[a].at.Compare(notes[b].at), cmp.Compare(a, b))
+	})
+	for _, kind := range kinds {
+		r.say(fmt.Sprintf("%s: %s (at %s)", kind, notes[kind].text, stamp(notes[kind].at)))
 	}
 	for _, cause := range slices.Sorted(maps.Keys(losses)) {
-		noun := "events"
-		if losses[cause] == 1 {
+		l, noun := losses[cause], "events"
+		if l.n == 1 {
 			noun = "event"
 		}
-		r.say(fmt.Sprintf("%d %s lost: %s", losses[cause], noun, cause))
+		r.say(fmt.Sprintf("%d %s lost: %s (since %s)", l.n, noun, cause, stamp(l.since)))
 	}
 }
 
@@ -88,4 +111,8 @@ func printable(msg string) string {
 }
 
 // close reports what is left, and does not wait for ever.
-func (r *reporter) close(patience time.Duration) { r.bell.Close(patience) }
+func (r *reporter) close(patience time.Duration) {
+	end := time.Now().Add(patience)
+	r.database.bell.Close(patience)
+	r.bell.Close(time.Until(end))
+}

@@ -34,7 +34,6 @@ type shipper struct {
 	reader  *journal.Reader // nil before there is a journal
 	pending [][]byte        // documents that came past the journal
 	ahead   chan batch      // what is being read ahead, nil if nothing is
-	away    bool            // the database was not there the last time
 }
 
 // batch is what one transaction stores.
@@ -268,16 +267,13 @@ func (s *shipper) prepare(ctx context.Context) error {
 // the store is being closed meanwhile.
 func (s *shipper) retry(do func() error) bool {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		begin := time.Now()
 		err := do()
 		if err == nil {
-			if s.away {
-				s.reporter.note("the database", "is back")
-			}
-			s.away = false
+			s.reporter.database.back()
 			return true
 		}
-		s.away = true
-		s.reporter.note("the database", "is away, "+s.waiting()+": "+s.db.damaged(err).Error())
+		s.reporter.database.away(begin, s.waiting()+": "+s.db.damaged(err).Error())
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

@@ -50,7 +50,8 @@ type Config struct {
 	QueryTimeout time.Duration
 	Counter      Counter // may be nil
 	// Report is told in words what went wrong, for the operator's log, of each
-	// kind once a minute. May be nil.
+	// kind once a minute, and that the database is away or back, at once. May be
+	// nil; called from several goroutines.
 	Report func(msg string)
 
 	// For tests; zero is what they are.
