@@ -1,7 +1,9 @@
 package events
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -45,16 +47,40 @@ func (s *Store) keepOnce() {
 		if err == nil {
 			_, err = s.expire(now.Add(-s.cfg.Keep))
 		}
-		if err != nil {
-			s.reporter.note("old events cannot be removed", err.Error())
-		}
+		s.notKept("removing old events", "old events cannot be removed", err)
 	}
 	for _, sql := range s.db.upkeep {
 		if err := s.exec(sql); err != nil {
-			s.reporter.note("the database cannot be looked after", err.Error())
+			s.notKept("looking after the database", "the database cannot be looked after", err)
 			return
 		}
 	}
+}
+
+// notKept tells of an error, if it is one: what took too long, or what cannot be done.
+// To who ends the store nothing of this is new.
+func (s *Store) notKept(doing, problem string, err error) {
+	switch {
+	case err == nil || s.ctx.Err() != nil:
+	case errors.Is(err, errLate):
+		s.reporter.note(doing, fmt.Sprintf("did not end within %v, it goes on in %v", s.keepTimeout(), keepEvery))
+	default:
+		s.reporter.note(problem, err.Error())
+	}
+}
+
+func (s *Store) keepTimeout() time.Duration { return cmp.Or(s.cfg.keepTimeout, keepTimeout) }
+
+// errLate is what a statement ends with whose time is over. The drivers have their own
+// words for that: to PostgreSQL, somebody wanted it to end.
+var errLate = errors.New("it took too long")
+
+// late is errLate for an error that comes from the end of the context's time.
+func late(ctx context.Context, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errLate
+	}
+	return err
 }
 
 // earlier returns now, or what the database takes for now if that is earlier: a
@@ -63,11 +89,11 @@ func (s *Store) earlier(now time.Time) (time.Time, error) {
 	if s.db.clock == "" {
 		return now, nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.keepTimeout())
 	defer cancel()
 	var micros int64
 	if err := s.db.write.QueryRowContext(ctx, s.db.clock).Scan(&micros); err != nil {
-		return time.Time{}, err
+		return time.Time{}, late(ctx, err)
 	}
 	theirs := time.UnixMicro(micros)
 	if ahead := now.Sub(theirs); ahead.Abs() > clocksApart {
@@ -96,7 +122,7 @@ func (s *Store) expire(before time.Time) (removed int64, err error) {
 }
 
 func (s *Store) expireSome(before time.Time) (int64, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.keepTimeout())
 	defer cancel()
 	b := s.ask("DELETE FROM events WHERE (ts, id) IN (SELECT ts, id FROM events WHERE ts < ")
 	b.arg(before.UnixMicro())
@@ -105,16 +131,16 @@ func (s *Store) expireSome(before time.Time) (int64, error) {
 	b.text(")")
 	res, err := s.db.write.ExecContext(ctx, b.sql.String(), b.args...)
 	if err != nil {
-		return 0, err
+		return 0, late(ctx, err)
 	}
 	return res.RowsAffected()
 }
 
 func (s *Store) exec(sql string) error {
-	ctx, cancel := context.WithTimeout(s.ctx, keepTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.keepTimeout())
 	defer cancel()
 	_, err := s.db.write.ExecContext(ctx, sql)
-	return err
+	return late(ctx, err)
 }
 
 // pause waits and returns false when the store is being closed.

@@ -55,8 +55,8 @@ type Config struct {
 	Report func(msg string)
 
 	// For tests; zero is what they are.
-	partSize     int64
-	storeTimeout time.Duration
+	partSize                  int64
+	storeTimeout, keepTimeout time.Duration
 }
 
 // Counter counts events; internal/metrics has one.
