@@ -24,8 +24,9 @@ type Config struct {
 	// OnError is told how many lines were lost, once for each output that
 	// lost them. May be nil; called from several goroutines.
 	OnError func(n int)
-	// Report is told in words what went wrong, for the operator's log. Lost
-	// lines are summed up and reported once a minute. May be nil.
+	// Report is told in words what went wrong, for the operator's log: within a
+	// second, but for lost lines, which are summed up and reported once a minute.
+	// May be nil; called from several goroutines.
 	Report func(msg string)
 	Rand   io.Reader // see Options
 }

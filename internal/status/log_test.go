@@ -340,7 +340,7 @@ func TestReopen(t *testing.T) {
 		b.set(errors.New("permission denied"), nil)
 		l.Reopen()
 		synctest.Wait()
-		want := []string{"output b: cannot reopen, the old file stays in use: permission denied"}
+		want := []string{"output b: cannot reopen, the old file stays in use: permission denied (at 2000-01-01T00:00:00Z)"}
 		if diff := cmp.Diff(want, w.reports()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
