@@ -18,18 +18,25 @@ import (
 	"tlscontrol/module/tlspolicy"
 )
 
+// keyPatience bounds the look-up of a key: a database that hangs must not hold the
+// places of the API for as long as a table may be asked (internal/table).
+const keyPatience = 10 * time.Second
+
 // keys are rows of a table.
 type keys struct {
-	store *apikey.Store
-	table *table.Guard
+	store    *apikey.Store
+	table    *table.Guard
+	patience time.Duration
 }
 
 var _ api.Keys = keys{}
 
-func newKeys(t module.Table) keys { return keys{apikey.New(t), table.New(t)} }
+func newKeys(t module.Table) keys { return keys{apikey.New(t), table.New(t), keyPatience} }
 
 // Authenticate finds the key of a secret.
 func (k keys) Authenticate(ctx context.Context, secret string) (api.Key, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.patience)
+	defer cancel()
 	found, ok, err := k.store.Authenticate(ctx, secret)
 	return api.Key{ID: found.ID, Domain: found.Domain, Reads: found.Role == apikey.Reading}, ok, err
 }
