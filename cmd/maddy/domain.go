@@ -162,14 +162,15 @@ func domainUnset(c *cli.Context) error {
 
 // withDomains opens the tls_policy block that --policy names, or the only one,
 // and hands its domains to use. Of the configuration only this block, and the
-// table that it refers to, is initialised.
+// table that it refers to, is initialised. The table has to be there: the server
+// makes it when it first starts, so a missing one was lost.
 func withDomains(c *cli.Context, use func(tlspolicy.Domains) error) error {
 	defer hooks.RunHooks(hooks.EventShutdown)
-	blocks, err := registerBlocks(c)
+	cfg, err := registerAsItIs(c, maddy.InitDirs)
 	if err != nil {
 		return explain(err)
 	}
-	name, err := policyName(blocks, c.String("policy"))
+	name, err := policyName(cfg.blocks, c.String("policy"))
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,9 @@ func explain(err error) error {
 		return false
 	}
 	switch {
+	case noSuchTable(err.Error()), says("the database file ") && says("does not exist"):
+		return withHint(err, "the server makes its tables when it starts. If there were rows in it, restore them before that: "+
+			"relays that run go on with the settings they knew while the table is missing, and lose them to an empty one")
 	case says("database is locked", "database table is locked", "SQLITE_BUSY", "serialization failure"):
 		return withHint(err, "another process holds the database; try again, and if it stays so, stop the server first")
 	case says("pq: permission denied", "pq: must be owner"):

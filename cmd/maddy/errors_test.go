@@ -57,7 +57,9 @@ func TestExplain(t *testing.T) {
 		{"no access to the database", "as the user that the server runs as",
 			errors.New("sql_table: add alice: attempt to write a readonly database")},
 		{"no right in PostgreSQL", "owns the tables", errors.New("lookup a: pq: permission denied for table tls_domains")},
-		{"anything else", "", errors.New("sql_table: no such table")},
+		{"no table in PostgreSQL", "restore them before that", errors.New(`failed to prepare lookup query: pq: relation "api_keys" does not exist`)},
+		{"no table in SQLite", "restore them before that", errors.New("no such table: api_keys")},
+		{"anything else", "", errors.New("sql_table: disk I/O error")},
 		{"explained already", "do this", withHint(errors.New("database is locked"), "do this")},
 	}
 	for _, test := range tests {

@@ -39,10 +39,11 @@ func withBlock[T any](c *cli.Context, kind string, use func(T) error) error {
 	// maddy adds a hook for each module it initialises that has something to close.
 	defer hooks.RunHooks(hooks.EventShutdown)
 
-	blocks, err := registerBlocks(c)
+	cfg, err := register(c)
 	if err != nil {
 		return explain(err)
 	}
+	blocks := cfg.blocks
 	i := slices.IndexFunc(blocks, func(b maddy.ModInfo) bool { return slices.Contains(blockNames(b), name) })
 	if i < 0 {
 		return withHint(fmt.Errorf("the configuration has no block %q", name), "%s", fitting[T](blocks, kind))
@@ -58,12 +59,6 @@ func withBlock[T any](c *cli.Context, kind string, use func(T) error) error {
 	return explain(use(instance.(T)))
 }
 
-// registerBlocks reads the configuration and returns its blocks, none of them initialised.
-func registerBlocks(c *cli.Context) ([]maddy.ModInfo, error) {
-	cfg, err := register(c)
-	return cfg.blocks, err
-}
-
 // configuration is one that was read, none of its blocks and endpoints initialised.
 type configuration struct {
 	globals   map[string]interface{}
@@ -71,15 +66,26 @@ type configuration struct {
 	blocks    []maddy.ModInfo
 }
 
-// register reads the configuration.
-func register(c *cli.Context) (configuration, error) { return registerIn(c, maddy.InitDirs) }
-
-// registerIn is register where enter makes the state directory the working directory.
-func registerIn(c *cli.Context, enter func() error) (configuration, error) {
+// register reads the configuration. Tables that are missing are made when they are opened.
+func register(c *cli.Context) (configuration, error) {
 	nodes, err := readConfig(c)
 	if err != nil {
 		return configuration{}, err
 	}
+	return registerNodes(nodes, maddy.InitDirs)
+}
+
+// registerAsItIs is register where a table that is missing is an error, and enter makes the state directory the working
+// directory.
+func registerAsItIs(c *cli.Context, enter func() error) (configuration, error) {
+	nodes, err := readConfig(c)
+	if err != nil {
+		return configuration{}, err
+	}
+	return registerNodes(openTablesAsTheyAre(nodes), enter)
+}
+
+func registerNodes(nodes []config.Node, enter func() error) (configuration, error) {
 	module.NoRun = true
 	globals, nodes, err := maddy.ReadGlobals(nodes)
 	if err != nil {

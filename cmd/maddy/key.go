@@ -94,7 +94,8 @@ func keyCreate(c *cli.Context) error {
 	if c.IsSet("role") && c.String("role") == "" {
 		return usageError(c, "--role is empty, expected sending, reading or full")
 	}
-	return withKeys(c, func(keys *apikey.Store, cfg configuration) error {
+	// The first key may be made before the server first starts, which would make the table.
+	return withKeys(c, register, func(keys *apikey.Store, cfg configuration) error {
 		secret, key, err := keys.Create(c.Context, c.String("domain"), apikey.Role(c.String("role")), c.String("comment"))
 		if invalid := (*apikey.InvalidError)(nil); errors.As(err, &invalid) {
 			return usageError(c, "%w", err)
@@ -124,7 +125,7 @@ func keyList(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	return withKeys(c, func(keys *apikey.Store, _ configuration) error {
+	return withKeys(c, keysAsTheyAre, func(keys *apikey.Store, _ configuration) error {
 		list, broken := keys.List(c.Context)
 		if row := (*apikey.RowError)(nil); broken != nil && !errors.As(broken, &row) {
 			return broken
@@ -170,7 +171,7 @@ func keyRevoke(c *cli.Context) error {
 	if strings.HasPrefix(id, "key-") {
 		return usageError(c, "that is a whole key, expected its ID: what stands between the first and the second hyphen")
 	}
-	return withKeys(c, func(keys *apikey.Store, _ configuration) error {
+	return withKeys(c, keysAsTheyAre, func(keys *apikey.Store, _ configuration) error {
 		err := keys.Revoke(c.Context, id)
 		if errors.Is(err, apikey.ErrUnknown) {
 			return withHint(fmt.Errorf("there is no key %q", id), "\"maddy tls key list\" shows all keys")
@@ -179,11 +180,14 @@ func keyRevoke(c *cli.Context) error {
 	})
 }
 
+// keysAsTheyAre reads the configuration for who makes no table of keys.
+func keysAsTheyAre(c *cli.Context) (configuration, error) { return registerAsItIs(c, maddy.InitDirs) }
+
 // withKeys opens the table of the keys and hands them to use. Of the
-// configuration only this table is initialised.
-func withKeys(c *cli.Context, use func(*apikey.Store, configuration) error) error {
+// configuration, which read reads, only this table is initialised.
+func withKeys(c *cli.Context, read func(*cli.Context) (configuration, error), use func(*apikey.Store, configuration) error) error {
 	defer hooks.RunHooks(hooks.EventShutdown)
-	cfg, err := register(c)
+	cfg, err := read(c)
 	if err != nil {
 		return explain(err)
 	}

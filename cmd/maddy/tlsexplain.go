@@ -165,7 +165,7 @@ func inVain(err error) error {
 
 // openTarget opens the target.remote_tls block that --target names, or the only one there is.
 func openTarget(c *cli.Context, at *visit) (*remotetls.Target, error) {
-	cfg, err := registerIn(c, at.enter)
+	cfg, err := registerAsItIs(c, at.enter)
 	if err != nil {
 		return nil, err
 	}

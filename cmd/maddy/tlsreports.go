@@ -74,7 +74,7 @@ func runReports(c *cli.Context) error {
 	}
 	var at visit
 	defer at.leave()
-	cfg, err := registerIn(c, at.enter)
+	cfg, err := registerAsItIs(c, at.enter)
 	if err != nil {
 		return explain(err)
 	}

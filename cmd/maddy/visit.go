@@ -13,8 +13,8 @@ import (
 )
 
 // visit is a stay in the state directory that leaves nothing behind which the server could not use. Some modules of
-// maddy make what is missing as soon as they are opened, a database of SQLite or the directory of a shared mtasts block;
-// made by root before the server's first start, it would be closed to the server from then on.
+// maddy make what is missing as soon as they are opened, such as the directory of a shared mtasts block; made by root
+// before the server's first start, it would be closed to the server from then on. Tables are opened as they are (tables.go).
 type visit struct {
 	scratch string          // instead of a state directory that is not there yet
 	had     map[string]bool // what was there, nil if all may stay that was made

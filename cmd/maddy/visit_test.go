@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestVisitByRoot asks as root before the first start of a server that runs as somebody else. A directory or a database
-// of root's would keep that server from its own cache and table.
+// TestVisitByRoot asks as root before the first start of a server that runs as somebody else. A directory of root's would
+// keep that server from its own cache.
 func TestVisitByRoot(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -30,13 +30,6 @@ mx_auth published {
     mtasts
 }
 target.remote_tls outbound {
-    policy {
-        domains sql_table {
-            driver sqlite3
-            dsn tls_domains.db
-            table_name tls_domains
-        }
-    }
     mx_auth &published
     resolver 127.0.0.1:1
 }
