@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -32,6 +33,8 @@ func TestDomainsInPostgreSQL(t *testing.T) {
 		}
 	}
 	const strict, silent = "451 4.7.4, yes table, no default", "accepted, no default, no default"
+	// Another row stays: a table that is empty after an outage is not believed.
+	relays[0].mustCommand("tls", "domain", "set", "stays.example", "require_tls=no")
 	relays[0].mustCommand("tls", "domain", "set", "strict.example", "require_tls=yes")
 	check("at first", "strict.example", strict)
 	relays[1].mustCommand("tls", "domain", "set", "strict.example", "on_failure=reject")
@@ -55,7 +58,71 @@ func TestDomainsInPostgreSQL(t *testing.T) {
 	relays[0].mustCommand("tls", "domain", "unset", "strict.example")
 	check("back", "strict.example", silent)
 	check("back", "unknown.example", silent)
-	if got := relays[1].mustCommand("tls", "domain", "list"); got != "No domains." {
+	if got := relays[1].mustCommand("tls", "domain", "list"); !strings.HasPrefix(got, "stays.example ") || strings.Contains(got, "\n") {
 		t.Errorf("list: %s", got)
 	}
+}
+
+// TestDomainsTableLost: a table that is lost, or made anew and empty, while a relay runs
+// takes no setting away. Commands do not make it; a relay that starts does.
+func TestDomainsTableLost(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t).Database(t)
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	exec := func(query string) {
+		t.Helper()
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := blocks{
+		policy:    fmt.Sprintf("domains sql_table {\ndriver postgres\ndsn %q\ntable_name tls_domains\n}", dsn),
+		endpoints: anyoneDirect("smtp", ""),
+	}
+	s, other := newServer(t, mailtest.Behaviour{}), newServer(t, mailtest.Behaviour{})
+	s.config(config)
+	other.config(config)
+	s.start()
+	send := s.sends()
+	check := func(when, domain, want string) {
+		t.Helper()
+		if got := send(domain); got != want {
+			t.Errorf("%s: %s: %s, want %s", when, domain, got, want)
+		}
+	}
+	const (
+		strict  = "451 4.7.4, yes table, no default"
+		silent  = "accepted, no default, no default"
+		unknown = "451 4.3.5, unknown <nil>, unknown <nil>"
+	)
+	s.mustCommand("tls", "domain", "set", "strict.example", "require_tls=yes")
+	check("at first", "strict.example", strict)
+
+	exec("DROP TABLE tls_domains")
+	check("lost", "strict.example", strict)
+	check("lost", "unknown.example", unknown)
+	for _, line := range []string{"list", "get strict.example", "set a.example require_tls=yes", "unset strict.example"} {
+		out, ok := s.command(append([]string{"tls", "domain"}, strings.Fields(line)...)...)
+		if ok || !strings.Contains(out, "table tls_domains: the table does not exist") {
+			t.Errorf("%s: %s", line, out)
+		}
+		check("lost, after "+line, "strict.example", strict)
+	}
+
+	other.start()
+	check("made anew", "strict.example", strict)
+	check("made anew", "unknown.example", unknown)
+	s.eventually("the log says what to do", func() bool {
+		return strings.Contains(s.stderr.String(), "the table had rows before it failed, and is empty now")
+	})
+
+	exec("INSERT INTO tls_domains VALUES ('strict.example', 'require_tls=yes')")
+	check("restored", "unknown.example", silent)
+	check("restored", "strict.example", strict)
+	s.mustCommand("tls", "domain", "unset", "strict.example")
+	check("the last row of a table that answers", "strict.example", silent)
 }

@@ -38,7 +38,7 @@ func (d domains) Set(ctx context.Context, domain string, changes Changes) (Domai
 	}
 	defer done()
 
-	r, err := d.row(ctx, name)
+	r, err := d.row(ctx, name, d.m.fetchRow)
 	was, unknown := d.domain(name, r, err)
 	broken := (*TableError)(nil)
 	if errors.As(err, &broken) && broken.Broken && whole {

@@ -190,7 +190,7 @@ func (d domains) Get(ctx context.Context, domain string) (Domain, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	r, err := d.row(ctx, name)
+	r, err := d.row(ctx, name, d.m.ask)
 	return d.domain(name, r, err)
 }
 
@@ -209,12 +209,12 @@ func (d domains) name(domain string) (string, error) {
 }
 
 // row returns the row that counts for the domain, nil if there is none or if the
-// configuration decides.
-func (d domains) row(ctx context.Context, name string) (*row, error) {
+// configuration decides. It is fetched by ask or, to change it, by fetchRow.
+func (d domains) row(ctx context.Context, name string, fetch func(context.Context, string) (*row, *TableError)) (*row, error) {
 	if d.m.table == nil || d.m.policy.HasDomain(name) {
 		return nil, nil
 	}
-	r, err := d.m.fetchRow(ctx, name)
+	r, err := fetch(ctx, name)
 	if err != nil {
 		return r, err
 	}

@@ -46,6 +46,8 @@ type lastKnown struct {
 	// Domains without a row have room of their own: strangers can make up any
 	// number of them, and must not push out those with one.
 	rows, without generations
+	failed        time.Time // when the question was asked that it last failed to answer; zero: it answers
+	doubt         bool      // it failed, and domains had rows before: an empty table may be another one (empty.go)
 	unanswered    time.Time // when the table last did not answer in time; zero: it does
 	told          time.Time
 }
@@ -94,9 +96,11 @@ func (k *lastKnown) put(domain string, r *row, err *TableError, asked time.Time)
 	k.lock.Lock()
 	defer k.lock.Unlock()
 	if err != nil && !err.Broken {
+		k.fails(asked)
 		return lastRow{}, false
 	}
 	k.unanswered = time.Time{}
+	k.trust(asked)
 	before, ok := k.find(domain)
 	if ok && before.at.After(asked) || len(domain) > maxLastName {
 		return lastRow{}, false

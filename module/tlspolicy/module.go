@@ -5,7 +5,7 @@
 // The package is a thin shell around internal/policy. It reads the block
 // (config.go, fields.go), lets other blocks refer to it or hold it inline
 // (Directive), fetches a sending domain's row from the `domains` table
-// (table.go; last.go and refresh.go for when it fails; changes.go tells when it
+// (table.go; last.go and refresh.go for when it fails, empty.go for when it comes back empty; changes.go tells when it
 // says something else), lists and changes rows for the API and the command line
 // (domains.go, change.go), and keeps the key that authenticates
 // message overrides. Deciding is left to policy.Policy.Resolve, which is pure.

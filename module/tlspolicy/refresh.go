@@ -70,7 +70,7 @@ func (m *Module) refresh(ctx context.Context) {
 		}
 		asking, cancel := context.WithTimeout(ctx, m.last.patience)
 		started := m.last.now()
-		row, err := m.fetchRow(asking, domain)
+		row, err := m.ask(asking, domain)
 		silent := asking.Err() != nil
 		cancel()
 		if ctx.Err() != nil {

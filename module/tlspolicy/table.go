@@ -59,7 +59,7 @@ func (m *Module) Row(ctx context.Context, sendingDomain string) (*policy.Block, 
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	started := m.last.now()
-	row, err := m.fetchRow(asking, key)
+	row, err := m.ask(asking, key)
 	m.learn(key, row, err, started)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
 		m.last.rest() // whatever the table made of the end of our patience
@@ -110,7 +110,7 @@ func keysOf(domain string) []string {
 }
 
 // fetchRow returns the row of a normalised domain, nil if there is none. Of a
-// broken row it returns key and text beside the error.
+// broken row it returns key and text beside the error. See ask for who decides by it.
 func (m *Module) fetchRow(ctx context.Context, domain string) (*row, *TableError) {
 	if err := m.file.readable(m.last.now()); err != nil {
 		return nil, &TableError{Key: domain, Err: &table.Error{Err: err}}
