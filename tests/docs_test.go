@@ -1,8 +1,6 @@
 package tests
 
 import (
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -204,7 +202,7 @@ func TestMetricsPage(t *testing.T) {
 	s.config(b)
 	s.start()
 	var got, listed []string
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (maddy_remote_tls_\S+) (\S+)$`).FindAllStringSubmatch(served(s), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (maddy_remote_tls_\S+) (\S+)$`).FindAllStringSubmatch(s.served(), -1) {
 		got = append(got, m[1]+" "+m[2])
 	}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(maddy_remote_tls_\\S+)` \\| (\\S+) \\|").FindAllStringSubmatch(readPage(t, "docs/metrics.md"), -1) {
@@ -215,19 +213,4 @@ func TestMetricsPage(t *testing.T) {
 	if len(got) == 0 || !slices.Equal(got, listed) {
 		t.Errorf("served:\n%s\nlisted:\n%s", strings.Join(got, "\n"), strings.Join(listed, "\n"))
 	}
-}
-
-// served is what the openmetrics endpoint answers.
-func served(s *server) string {
-	s.Helper()
-	res, err := http.Get("http://" + s.ip + ":2749/metrics")
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return string(text)
 }

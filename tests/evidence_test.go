@@ -70,9 +70,8 @@ func (s *server) readLog() []document {
 	return documentsIn(s.T, data, checkDocument)
 }
 
-// metric returns the value of a series as it is written in the exposition, 0 if
-// it is not there.
-func (s *server) metric(series string) float64 {
+// served is what the openmetrics endpoint answers.
+func (s *server) served() string {
 	s.Helper()
 	res, err := http.Get("http://" + s.ip + ":2749/metrics")
 	if err != nil {
@@ -83,7 +82,14 @@ func (s *server) metric(series string) float64 {
 	if err != nil {
 		s.Fatal(err)
 	}
-	for _, line := range strings.Split(string(text), "\n") {
+	return string(text)
+}
+
+// metric returns the value of a series as it is written in the exposition, 0 if
+// it is not there.
+func (s *server) metric(series string) float64 {
+	s.Helper()
+	for _, line := range strings.Split(s.served(), "\n") {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
 			v, err := strconv.ParseFloat(rest, 64)
 			if err != nil {

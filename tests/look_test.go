@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,17 +171,8 @@ func (d document) settings() string {
 // prefix maddy_remote_tls_ and the module label.
 func (s *server) counters() map[string]int {
 	s.Helper()
-	res, err := http.Get("http://" + s.ip + ":2749/metrics")
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
 	found := make(map[string]int)
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(s.served()) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
 		series, ok := strings.CutPrefix(series, "maddy_remote_tls_")
 		if !ok || !strings.Contains(series, "_total{") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,7 +27,19 @@ func goodAddress(s string) bool {
 		return false
 	}
 	mailbox, domain, err := address.Split(s)
-	return err == nil && closed(mailbox) && (domain == "" || goodDomain(domain) || strings.HasPrefix(domain, "[") && strings.HasSuffix(domain, "]"))
+	return err == nil && closed(mailbox) && (domain == "" || goodDomain(domain) || goodLiteral(domain))
+}
+
+// goodLiteral admits address literals (RFC 5321, section 4.1.3), those of IPv6 also
+// without the word that should be in them.
+func goodLiteral(s string) bool {
+	inner, opened := strings.CutPrefix(s, "[")
+	inner, ended := strings.CutSuffix(inner, "]")
+	if tag := "IPv6:"; len(inner) > len(tag) && strings.EqualFold(inner[:len(tag)], tag) {
+		inner = inner[len(tag):]
+	}
+	ip, err := netip.ParseAddr(inner)
+	return opened && ended && err == nil && ip.Zone() == ""
 }
 
 // closed reports whether a local part that begins with a quote ends with the one that belongs to it.
