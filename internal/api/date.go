@@ -50,8 +50,14 @@ func parseDate(value string) (time.Time, error) {
 		}
 		zone = offset
 	}
-	if !strings.HasPrefix(zone, "+") && !strings.HasPrefix(zone, "-") {
-		return time.Time{}, errors.New("the date has no zone")
+	if !isOffset(zone) {
+		return time.Time{}, errors.New("the date has no zone, expected an offset as +0100 at its end")
 	}
 	return mail.ParseDate(day + zone)
+}
+
+// isOffset reports whether a zone is a sign and four digits. Of two, as in +03, net/mail
+// makes a name, too.
+func isOffset(zone string) bool {
+	return len(zone) == len("+0100") && (zone[0] == '+' || zone[0] == '-') && strings.Trim(zone[1:], "0123456789") == ""
 }

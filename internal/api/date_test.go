@@ -31,7 +31,7 @@ func TestZonesOfDates(t *testing.T) {
 	}
 	for _, value := range []string{
 		"", " ", ")", "(", "+", "Thu, 26 Nov 2026 13:00:00", "Thu, 26 Nov 2026 13:00:00 GMT-0500", "Thu, 26 Nov 2026 13:00:00 WITA+8",
-		"Thu, 26 Nov 2026 13:00:00 EST -0500", "Thu, 26 Nov 2026 13:00:00 CET (-0500)", "Thu, 26 Nov 2026 25:00:00 GMT",
+		"Thu, 26 Nov 2026 13:00:00 EST -0500", "Thu, 26 Nov 2026 13:00:00 +03", "Thu, 26 Nov 2026 13:00:00 -00()", "Thu, 26 Nov 2026 13:00:00 CET (-0500)", "Thu, 26 Nov 2026 25:00:00 GMT",
 		"Thu, 26 Nov 2026 13:00:00 " + strings.Repeat(" ", maxDate) + "GMT",
 	} {
 		if got, err := parseDate(value); err == nil {
@@ -42,7 +42,7 @@ func TestZonesOfDates(t *testing.T) {
 
 // Whatever is taken for a date has a zone that it names, and is the same written out.
 func FuzzParseDate(f *testing.F) {
-	for _, zone := range []string{"+0000", "PST", "CET", "-0800 (PST)", "GMT-0500", "Z", "A", "", "+99999", "+1 0100", "EST EST"} {
+	for _, zone := range []string{"+0000", "PST", "CET", "-0800 (PST)", "GMT-0500", "Z", "A", "", "+99999", "+1 0100", "EST EST", "+03", "-00()"} {
 		f.Add("Thu, 26 Nov 2026 13:00:00 " + zone)
 	}
 	f.Add("Thu, 13 (PST) Oct 2011 18:02:00 CET (CET)")
