@@ -144,7 +144,7 @@ function hosts(s) {
   const tried = list(s.hosts).map(object);
   if (tried.length === 0) return null;
   return part('Hosts that were given up', make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Hosts that were given up' }, table(null, ['MX host', 'Address', 'Reason', 'What was said', 'The text left'],
-    tried.map((h) => [text(h['mx-host']), text(h['mx-ip']), text(h.reason), text(h.message), left(h['content-sent']) ?? 'no']))));
+    tried.map((h) => [text(h['mx-host']), text(h['mx-ip']), text(h.reason), text(h.message), left(h['content-sent'])]))));
 }
 
 function part(title, ...content) {
