@@ -4,44 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"tlscontrol/internal/pgtest"
 )
 
 // hang ends a test that would hang; it is shorter than silence.
 const hang = 40 * time.Second
-
-// silent is a server that lets in, if welcome is true, and then says nothing more.
-// It returns how to connect to it.
-func silent(t *testing.T, welcome bool) (dsn string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-			if welcome {
-				// AuthenticationOk, ReadyForQuery, and what settles the connection:
-				// CommandComplete, ReadyForQuery.
-				_, _ = io.WriteString(c, "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"+
-					"C\x00\x00\x00\x08SET\x00Z\x00\x00\x00\x05I")
-			}
-		}
-	}()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return fmt.Sprintf("host=127.0.0.1 port=%s user=u dbname=d sslmode=disable", port)
-}
 
 // A context ends a wait for a server that accepts connections and is silent, at
 // every step.
@@ -73,7 +44,7 @@ func TestSilentServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := Connector(silent(t, x.welcome) + x.option)
+			c, err := Connector(pgtest.Silent(t, x.welcome) + x.option)
 			if err != nil {
 				t.Fatal(err)
 			}

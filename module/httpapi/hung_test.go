@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"tlscontrol/internal/api"
 	"tlscontrol/internal/apikey"
+	"tlscontrol/internal/pgtest"
 )
 
 // mute is a table in a database that accepts connections and says nothing.
@@ -22,22 +21,7 @@ type mute struct{ db *sql.DB }
 
 func newMute(t *testing.T) mute {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-		}
-	}()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	db, err := sql.Open("postgres", fmt.Sprintf("host=127.0.0.1 port=%s user=u dbname=d sslmode=disable", port))
+	db, err := sql.Open("postgres", pgtest.Silent(t, false))
 	if err != nil {
 		t.Fatal(err)
 	}
