@@ -3,6 +3,7 @@ package tlsrpt
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 )
 
 // cutting ends connections to a database again and again until the function that
-// it returns is called.
+// it returns is called. That returns when the server's processes for them are gone:
+// one that is told to end does so when it gets round to it, and what it is sent
+// meanwhile is lost.
 func cutting(t *testing.T, dsn string) (stop func()) {
 	t.Helper()
 	db, err := sql.Open("postgres", dsn)
@@ -26,6 +30,7 @@ func cutting(t *testing.T, dsn string) (stop func()) {
 	}
 	db.SetMaxOpenConns(1)
 	quit := make(chan struct{})
+	var cut []int
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -34,17 +39,44 @@ func cutting(t *testing.T, dsn string) (stop func()) {
 				return
 			case <-time.After(time.Duration(rand.IntN(10)) * time.Millisecond):
 			}
-			_, err := db.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.3")
+			pids, err := cutSome(db)
 			if err != nil {
 				t.Error(err)
 			}
+			cut = append(cut, pids...)
 		}
 	})
 	return func() {
 		close(quit)
 		running.Wait()
 		db.Close()
+		for _, pid := range cut {
+			for end := time.Now().Add(hang); !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("process %d of the server does not end", pid)
+				}
+			}
+		}
 	}
+}
+
+// cutSome ends about a third of the connections to a database, and returns the
+// server's processes for them.
+func cutSome(db *sql.DB) (pids []int, err error) {
+	rows, err := db.Query("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.3")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var pid int
+		var told bool // false if it had ended
+		if err := rows.Scan(&pid, &told); err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, rows.Err()
 }
 
 // Whatever is cut while relays upload the same domains and send at the same time:
