@@ -140,7 +140,7 @@ func TestPageShowsDeliveries(t *testing.T) {
 	for _, f := range []struct {
 		id, value string
 		want      int
-	}{{"f-event", "failed", 1}, {"f-event", "delivered", 2}, {"f-event", "", 6}, {"f-tls", "no", 3}, {"f-tls", "yes", 0}, {"f-tls", "", 6}, {"f-reason", "tls-not-offered", 1}, {"f-reason", "", 6}} {
+	}{{"f-event", "failed", 1}, {"f-event", "delivered", 2}, {"f-event", "", 6}, {"f-tls", "no", 3}, {"f-tls", "yes", 0}, {"f-tls", "", 6}, {"f-sent", "clear", 2}, {"f-sent", "verified", 0}, {"f-sent", "", 6}, {"f-reason", "tls-not-offered", 1}, {"f-reason", "", 6}} {
 		b.choose(f.id, f.value)
 		b.until(fmt.Sprintf("%s === %d", rows, f.want))
 	}

@@ -167,7 +167,7 @@ func TestRefusedQuestions(t *testing.T) {
 		"limit=0":              "limit parameter: unexpected 0, expected a number from 1 to 300",
 		"event=failed&event=x": "event parameter is there more than once",
 		"recipients=(":         "recipients parameter: the expression ends where a word is expected",
-		"domain=x": "domain parameter is not supported, expected begin, end, ascending, limit, attachment, certificate-verified, event, from, list, " +
+		"domain=x": "domain parameter is not supported, expected begin, end, ascending, limit, attachment, certificate-verified, content-sent, event, from, list, " +
 			"message-id, mx-host, reason, recipient, recipients, severity, size, subject, tags, tls or to",
 		"a;b": "The parameters are malformed: expected %XX after a percent sign, and & between them",
 		"%zz": "The parameters are malformed",

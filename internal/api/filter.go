@@ -11,7 +11,8 @@ import (
 
 // Filter is a condition on events: And, Or, Not, Is, Contains or Compare. The
 // fields are those of the document: event, severity, reason, sender, recipient,
-// message-id, mx-host, subject, list, tags, attachment, size, tls, certificate-verified.
+// message-id, mx-host, subject, list, tags, attachment, size, tls, certificate-verified,
+// content-sent.
 type Filter interface{ filter() }
 
 // And is true when all of its conditions are.
@@ -49,15 +50,16 @@ func (Compare) filter()  {}
 type matching int
 
 const (
-	exactly    matching = iota // the whole field
-	asAddress                  // an address is the whole field, anything else part of it
-	anywhere                   // part of the field
-	asID                       // the whole field, without angle brackets
-	asNumber                   // a number, or one with < or > before it
-	asFlag                     // yes or no
-	eventNames                 // a word that an event can be
-	severities                 // temporary or permanent
-	reasons                    // why a delivery failed
+	exactly     matching = iota // the whole field
+	asAddress                   // an address is the whole field, anything else part of it
+	anywhere                    // part of the field
+	asID                        // the whole field, without angle brackets
+	asNumber                    // a number, or one with < or > before it
+	asFlag                      // yes or no
+	eventNames                  // a word that an event can be
+	severities                  // temporary or permanent
+	reasons                     // why a delivery failed
+	protections                 // how text left
 )
 
 // filters are the parameters of a question that are expressions, with the field
@@ -81,6 +83,7 @@ var filters = map[string]struct {
 
 	"tls":                  {"tls", asFlag},
 	"certificate-verified": {"certificate-verified", asFlag},
+	"content-sent":         {"content-sent", protections},
 	"mx-host":              {"mx-host", exactly},
 	"reason":               {"reason", reasons},
 }
@@ -98,6 +101,9 @@ var otherEvents = []string{
 
 // severityWords are how failures are.
 var severityWords = []string{"permanent", "temporary"}
+
+// protectionWords are how the text of a message left.
+var protectionWords = []string{string(tlsplan.ProtectionClear), string(tlsplan.ProtectionUnverified), string(tlsplan.ProtectionVerified)}
 
 // reasonWords are those of the delivery log.
 var reasonWords = func() []string {
@@ -280,6 +286,8 @@ func (p *parser) condition(w token) (Filter, error) {
 		return p.choice(w.text, severityWords)
 	case reasons:
 		return p.choice(w.text, reasonWords)
+	case protections:
+		return p.choice(w.text, protectionWords)
 	case asAddress:
 		if !strings.Contains(strings.Trim(w.text, "@"), "@") {
 			return Contains{p.field, w.text}, nil

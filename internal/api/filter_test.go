@@ -67,6 +67,7 @@ func TestFilters(t *testing.T) {
 		{"tls", "yes", "tls=true"},
 		{"tls", "False", "tls=false"},
 		{"certificate-verified", "no", "certificate-verified=false"},
+		{"content-sent", "clear OR Unverified", "(content-sent=clear | content-sent=Unverified)"},
 		{"mx-host", "mx1.example.net", "mx-host=mx1.example.net"},
 		{"reason", "timeout OR connect", "(reason=timeout | reason=connect)"},
 	} {
@@ -100,6 +101,7 @@ func TestFilters(t *testing.T) {
 		{"event", "bogus", "event parameter: unexpected bogus, expected accepted, delivered or failed"},
 		{"event", "failed OR delivred", "event parameter: unexpected delivred, expected accepted, delivered or failed"},
 		{"event", "NOT \x27", "event parameter: unexpected ', expected accepted, delivered or failed"},
+		{"content-sent", "plain", "content-sent parameter: unexpected plain, expected clear, unverified or verified"},
 		{"severity", "x", "severity parameter: unexpected x, expected permanent or temporary"},
 		{"reason", "bounce", "reason parameter: unexpected bounce, expected " + words(reasonWords)},
 	} {

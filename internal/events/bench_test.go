@@ -49,11 +49,14 @@ func (r traffic) attempt(n int) *delivery.Attempt {
 	a.Recipient = fmt.Sprintf("user%d@%s", r.IntN(2000), a.Domain)
 	a.Header.Set("Message-ID", fmt.Sprintf("<%x@customer.example>", r.Uint64()))
 	a.Concluded = epoch.Add(time.Duration(n) * 2500 * time.Millisecond)
+	a.Hostname = "relay.example.org"
 	a.Connection.Host = "mx." + a.Domain
+	a.Connection.Outcome.TLS = r.IntN(20) > 0
 	if r.IntN(10) == 0 {
 		a.Result, a.Reason, a.Code, a.Message = delivery.Temporary, "rcpt-rejected", 450, "4.2.0 Greylisted, please come back later"
+	} else {
+		a.ContentSent = a.Connection.Outcome.Protection()
 	}
-	a.Connection.Outcome.TLS = r.IntN(20) > 0
 	return a
 }
 
@@ -136,6 +139,12 @@ func BenchmarkQuestions(b *testing.B) {
 			{"time", func() Query { return Query{Begin: moment(), Ascending: r.IntN(2) == 0} }},
 			{"time-and-failed", func() Query {
 				return Query{Begin: moment(), Ascending: true, Filter: Is{FieldEvent, []string{"failed"}}}
+			}},
+			{"left-in-clear", func() Query { return is(FieldSent, "clear") }},
+			{"of-a-sending-domain-in-clear", func() Query {
+				q := is(FieldSent, "clear")
+				q.Domains = []string{fmt.Sprintf("customer%d.example", r.IntN(50))}
+				return q
 			}},
 			{"sending-domains", func() Query {
 				return Query{Domains: []string{"customer1.example", "customer2.example", "none.example"}, Begin: moment(), Ascending: true}

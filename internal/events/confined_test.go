@@ -41,6 +41,7 @@ var crafted = []Filter{
 	Is{FieldSender, []string{`') OR 1=1 --`, `" OR ""="`, "x) OR (1=1", "\x00", "%", "*"}},
 	Contains{FieldSubject, `') > 0 OR 1=1 --`}, Is{FieldTags, []string{"shared", "", "\x1f", "%"}}, Not{Is{FieldTags, []string{"shared"}}},
 	Compare{FieldSize, AtLeast, 0}, Not{Compare{FieldSize, Less, 0}}, Is{FieldTLS, []string{"true", "false", ""}},
+	Is{FieldSent, []string{"clear"}}, Not{Is{FieldSent, []string{"clear"}}}, Is{FieldSent, []string{"clear", "x') OR 1=1 --"}},
 }
 
 // A question about one domain finds events of that domain and no others: by
@@ -52,7 +53,7 @@ func TestConfined(t *testing.T) {
 		w := start(t, cfg)
 		shared := func(n int, sender string) fact {
 			return fact{n: n, sender: sender, recipient: "shared@example.net", messageID: "shared@example.com", queueID: "shared",
-				subject: "shared", tags: []string{"shared"}, list: "shared", size: 5, mxHost: fmt.Sprintf("mx%d.example.net", n)}
+				subject: "shared", tags: []string{"shared"}, list: "shared", size: 5, sent: "clear", mxHost: fmt.Sprintf("mx%d.example.net", n)}
 		}
 		facts := []fact{shared(100, "a@mine.example"), shared(101, "B@MINE.Example"), shared(102, "a@"+longMine), shared(103, "a@Straße.example")}
 		facts[1].event, facts[1].severity, facts[1].reason = "failed", "temporary", "timeout"

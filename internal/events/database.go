@@ -211,6 +211,6 @@ func (db *database) storeTogether(ctx context.Context, rows []columnsAndDocument
 
 // columnNames is the order in which rows are written.
 const columnNames = "ts, id, event, severity, sender, sender_domain, recipient, recipient_domain, message_id, queue_id, " +
-	"reason, tls, verified, mx_host, size, subject, tags, list, document"
+	"reason, tls, verified, mx_host, size, subject, tags, list, content_sent, document"
 
-const columnCount = 19
+const columnCount = 20

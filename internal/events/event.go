@@ -20,7 +20,7 @@ import (
 // PostgreSQL has 2700 at most.
 const (
 	maxID      = 128
-	maxWord    = 64 // event, severity, reason
+	maxWord    = 64 // event, severity, reason, content-sent
 	maxDomain  = 255
 	maxAddress = 512
 	maxText    = 1024
@@ -56,6 +56,7 @@ type columns struct {
 	subject         string
 	tags            string
 	list            string
+	sent            string // content-sent
 }
 
 const unknown = -1
@@ -86,6 +87,7 @@ type parsed struct {
 		TLS      *bool  `json:"tls"`
 		Verified *bool  `json:"certificate-verified"`
 		MXHost   string `json:"mx-host"`
+		Sent     string `json:"content-sent"`
 	} `json:"delivery-status"`
 	Tags        []string        `json:"tags"`
 	Variables   json.RawMessage `json:"user-variables"`
@@ -147,6 +149,7 @@ func parseColumns(document []byte) (columns, error) {
 		subject:         fold(Decoded(p.Message.Headers.Subject), maxText),
 		tags:            joinTags(p.Tags) + joinFiles(p.Message.Attachments) + markVariables(p.Variables),
 		list:            fold(p.MailingList.Address, maxText),
+		sent:            fold(p.DeliveryStatus.Sent, maxWord),
 	}
 	if c.recipientDomain == "" {
 		c.recipientDomain = domainOf(p.Recipient)

@@ -30,6 +30,7 @@ const (
 	FieldSize            Field = "size"
 	FieldTLS             Field = "tls"
 	FieldVerified        Field = "certificate-verified"
+	FieldSent            Field = "content-sent"
 )
 
 // kind is how a column is compared.
@@ -72,6 +73,7 @@ var fields = map[Field]field{
 	FieldSize:            {"size", numberKind, 0},
 	FieldTLS:             {"tls", flagKind, 0},
 	FieldVerified:        {"verified", flagKind, 0},
+	FieldSent:            {"content_sent", textKind, maxWord},
 }
 
 // Known reports whether there is such a field.
@@ -160,6 +162,9 @@ func (f Is) build(b *builder, _ int) error {
 		return b.tags(tagMark, f.Values)
 	case col.kind == filesKind:
 		return b.tags(fileMark, f.Values)
+	case f.isClear() && !b.keyed:
+		b.text("content_sent = 'clear'") // word for word as two indexes have it
+		return b.count(1)
 	}
 	begin, end := b.inPart(f.Field)
 	b.text(begin + col.column + " IN (")
@@ -175,6 +180,11 @@ func (f Is) build(b *builder, _ int) error {
 	}
 	b.text(")" + end)
 	return b.count(len(f.Values))
+}
+
+// isClear reports whether the filter asks for events whose text left in clear.
+func (f Is) isClear() bool {
+	return f.Field == FieldSent && len(f.Values) == 1 && fold(f.Values[0], maxWord) == "clear"
 }
 
 // value brings what was asked for into the form that the column has.

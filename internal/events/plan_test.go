@@ -49,6 +49,12 @@ func TestPlans(t *testing.T) {
 		{Query{Filter: is(FieldQueueID, "x")}, []string{inPart + "events_queue_id (part=? AND queue_id=?)"}, onePart},
 		{Query{Filter: is(FieldTags, "x"), Domains: []string{"c1.example"}}, []string{"INDEX events_tagged (sender_domain=?)"}, tie},
 		{Query{Filter: And{is(FieldEvent, "failed"), is(FieldAttachment, "x", "y")}, Domains: []string{"c1.example"}, Begin: epoch}, []string{"INDEX events_tagged (sender_domain=? AND ts>?)"}, tie},
+		{Query{Filter: is(FieldSent, "clear")}, []string{"INDEX events_clear"}, ""},
+		{Query{Filter: is(FieldSent, "Clear"), Before: at}, []string{"INDEX events_clear (ts>?)"}, ""},
+		{Query{Filter: And{is(FieldSent, "clear"), is(FieldEvent, "failed")}, Domains: []string{"c1.example", "c2.example"}}, []string{"INDEX events_clear"}, ""},
+		{Query{Filter: is(FieldSent, "clear"), Domains: []string{"c1.example"}, Begin: epoch}, []string{"INDEX events_sender_domain_clear (sender_domain=? AND ts>?)"}, ""},
+		{Query{Filter: And{recipient, is(FieldSent, "clear")}}, []string{inPart + "events_recipient (part=? AND recipient=?)"}, tie},
+		{Query{Filter: is(FieldSent, "clear", "unverified")}, []string{inTime}, ""},
 		{Query{Filter: And{recipient, is(FieldTags, "x")}}, []string{inPart + "events_recipient (part=? AND recipient=?)"}, tie},
 		{Query{Filter: Or{recipient, domain}}, []string{either, "INDEX events_recipient (part=? AND", "INDEX events_recipient_domain (part=? AND"}, "USE TEMP B-TREE FOR ORDER BY"},
 	}

@@ -50,7 +50,7 @@ func insertPostgres(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) 
 	n := len(rows)
 	ts, size := make([]int64, n), make([]int64, n)
 	tls, verified := make([]int64, n), make([]int64, n)
-	text := make([][]string, 15)
+	text := make([][]string, 16)
 	for i := range text {
 		text[i] = make([]string, n)
 	}
@@ -59,7 +59,7 @@ func insertPostgres(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) 
 		ts[i], size[i], tls[i], verified[i] = r.ts, r.size, int64(r.tls), int64(r.verified)
 		for k, s := range [...]string{
 			r.id, r.event, r.severity, r.sender, r.senderDomain, r.recipient, r.recipientDomain, r.messageID, r.queueID,
-			r.reason, r.mxHost, r.subject, r.tags, r.list, string(r.document),
+			r.reason, r.mxHost, r.subject, r.tags, r.list, r.sent, string(r.document),
 		} {
 			text[k][i] = s
 		}
@@ -81,5 +81,5 @@ func insertPostgres(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument) 
 
 const postgresInsert = "INSERT INTO events (" + columnNames + ") SELECT * FROM unnest(" +
 	"$1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], " +
-	"$11::text[], $12::smallint[], $13::smallint[], $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[]" +
+	"$11::text[], $12::smallint[], $13::smallint[], $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[]" +
 	") ON CONFLICT DO NOTHING"

@@ -89,6 +89,7 @@ func TestFilters(t *testing.T) {
 
 var (
 	words   = []string{"", "red", "Green", "BLUE", "blue sky"}
+	left    = []string{"", "clear", "unverified", "verified"}
 	domains = []string{"example.com", "Bücher.example", "xn--bcher-kva.example", "other.example"}
 )
 
@@ -98,7 +99,7 @@ func randomFact(r *rand.Rand, n int) fact {
 	f := fact{
 		n: n, event: pick(r, []string{"delivered", "failed", "accepted"}), sender: "a@" + pick(r, domains),
 		recipient: pick(r, []string{"B@", "c@"}) + pick(r, domains), subject: pick(r, words), list: pick(r, words),
-		tls: r.IntN(2) == 0, verified: r.IntN(2) == 0, nothing: r.IntN(3) == 0, size: r.Int64N(10), mxHost: pick(r, words),
+		tls: r.IntN(2) == 0, verified: r.IntN(2) == 0, nothing: r.IntN(3) == 0, size: r.Int64N(10), mxHost: pick(r, words), sent: pick(r, left),
 	}
 	for range r.IntN(3) {
 		f.tags = append(f.tags, pick(r, words[1:]))
@@ -138,6 +139,7 @@ func randomFilter(r *rand.Rand, depth int) Filter {
 		nil,
 		Is{FieldEvent, some([]string{"delivered", "FAILED", "accepted"})},
 		Is{FieldSenderDomain, some(domains)},
+		Is{FieldSent, some(append(left, "Clear"))}, Is{FieldSent, []string{"clear"}},
 		Is{FieldRecipientDomain, some(domains)},
 		Is{FieldRecipient, []string{"b@" + pick(r, domains)}},
 		Is{FieldSubject, some(words)},
@@ -203,6 +205,11 @@ func said(f Field, x fact) []string {
 		return []string{known(x.verified)}
 	case FieldSize:
 		return []string{strconv.FormatInt(x.size, 10)}
+	case FieldSent:
+		if x.nothing {
+			return []string{""}
+		}
+		return []string{x.sent}
 	case FieldTags:
 		if len(x.tags) == 0 {
 			return []string{""}

@@ -165,5 +165,5 @@ func insertSQLite(ctx context.Context, tx *sql.Tx, rows []columnsAndDocument, pa
 
 func (r *columnsAndDocument) appendArgs(args []any) []any {
 	return append(args, r.ts, r.id, r.event, r.severity, r.sender, r.senderDomain, r.recipient, r.recipientDomain, r.messageID,
-		r.queueID, r.reason, int64(r.tls), int64(r.verified), r.mxHost, r.size, r.subject, r.tags, r.list, string(r.document))
+		r.queueID, r.reason, int64(r.tls), int64(r.verified), r.mxHost, r.size, r.subject, r.tags, r.list, r.sent, string(r.document))
 }

@@ -157,7 +157,7 @@ type fact struct {
 	event, severity        string
 	sender, recipient      string
 	messageID, queueID     string
-	reason, mxHost         string
+	reason, mxHost, sent   string
 	tls, verified, nothing bool // nothing: no connection
 	size                   int64
 	subject                string
@@ -186,7 +186,11 @@ func (f fact) document() string {
 		d["tags"] = f.tags
 	}
 	if !f.nothing {
-		d["delivery-status"] = map[string]any{"tls": f.tls, "certificate-verified": f.verified, "mx-host": or(f.mxHost, "mx.example.net")}
+		status := map[string]any{"tls": f.tls, "certificate-verified": f.verified, "mx-host": or(f.mxHost, "mx.example.net")}
+		if f.sent != "" {
+			status["content-sent"] = f.sent
+		}
+		d["delivery-status"] = status
 	}
 	text, err := json.Marshal(d)
 	if err != nil {
