@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"tlscontrol/internal/route"
 )
 
@@ -49,6 +51,7 @@ type Config struct {
 	Log    *slog.Logger
 
 	uploadEvery time.Duration    // zero means uploadEvery
+	leaveWithin time.Duration    // zero means leaveWithin
 	database    func() time.Time // the database's clock; nil: it is asked
 }
 
@@ -65,10 +68,10 @@ type Reporter struct {
 	closed     bool
 	complained map[string]time.Time // by message
 
-	files sync.Mutex // held while files of counts are read or written
-	lock  *os.File   // nil until the directory is ours
-	id    string     // of this installation; set with lock, then constant
-	full  string     // the day whose file can take no more
+	files sync.Mutex   // held while files of counts are read or written
+	lock  *flock.Flock // nil until the directory is ours
+	id    string       // of this installation; set with lock, then constant
+	full  string       // the day whose file can take no more
 
 	steps  sync.Mutex
 	local  *local
@@ -167,7 +170,7 @@ func (r *Reporter) Close() error {
 	}
 	lock := r.lock
 	r.lock = nil
-	return lock.Close()
+	return lock.Unlock()
 }
 
 // own takes the directory, unless it is ours already.
@@ -184,18 +187,15 @@ func (r *Reporter) ownLocked() error {
 	if err := os.MkdirAll(r.cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(r.cfg.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	lock := flock.New(filepath.Join(r.cfg.Dir, "lock")) // ends with the process, too
+	if ours, err := lock.TryLock(); err != nil {
 		return err
-	}
-	if err := lockFile(lock); err != nil {
-		lock.Close()
-		return fmt.Errorf("%s is in use by another block or process: %w", r.cfg.Dir, err)
+	} else if !ours {
+		return fmt.Errorf("%s is in use by another block or process", r.cfg.Dir)
 	}
 	id, err := makeID(r.cfg.Dir)
 	if err != nil {
-		lock.Close()
-		return err
+		return errors.Join(err, lock.Unlock())
 	}
 	r.lock, r.id = lock, id
 	return nil

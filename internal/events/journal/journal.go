@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // segmentBytes is when a new segment begins. What was taken is given back to
@@ -27,7 +29,7 @@ type Config struct {
 // Journal is an open journal.
 type Journal struct {
 	cfg  Config
-	lock *os.File
+	lock *flock.Flock
 
 	active *os.File // nil: the next Append begins a segment; the appender's
 
@@ -56,14 +58,15 @@ func Open(cfg Config) (*Journal, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(cfg.Dir)
-	if err != nil {
+	lock := flock.New(filepath.Join(cfg.Dir, "lock")) // ends with the process, too
+	if ours, err := lock.TryLock(); err != nil {
 		return nil, err
+	} else if !ours {
+		return nil, fmt.Errorf("the journal in %s is in use", cfg.Dir)
 	}
 	j := &Journal{cfg: cfg, lock: lock}
 	if err := j.load(); err != nil {
-		lock.Close()
-		return nil, err
+		return nil, errors.Join(err, lock.Unlock())
 	}
 	return j, nil
 }
@@ -115,7 +118,7 @@ func (j *Journal) Close() error {
 	j.open = false
 	err = errors.Join(err, j.save())
 	j.mu.Unlock()
-	return errors.Join(err, j.lock.Close())
+	return errors.Join(err, j.lock.Unlock())
 }
 
 // Append writes lines made by AppendLine. All of them are in the journal, or,

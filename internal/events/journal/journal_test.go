@@ -134,7 +134,9 @@ func TestCrash(t *testing.T) {
 	if _, err := j.active.Write(line[:len(line)-2]); err != nil {
 		t.Fatal(err)
 	}
-	j.lock.Close() // as the end of the process does
+	if err := j.lock.Unlock(); err != nil { // as the end of the process does
+		t.Fatal(err)
+	}
 
 	j = open(t, dir)
 	r := j.NewReader()

@@ -1,14 +1,15 @@
-//go:build unix
-
 package tlspolicy
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // lockPause is the time between two tries to get the lock. Whoever has it writes
@@ -23,29 +24,18 @@ func lockDirectory(ctx context.Context, dir string) (unlock func(), err error) {
 	if dir == "" {
 		return func() {}, nil
 	}
-	f, err := os.Open(dir)
-	if err != nil {
+	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
+	_, err = lock.TryLockContext(ctx, lockPause)
+	var opening *fs.PathError
+	switch {
+	case err == nil:
+		return func() { lock.Close() }, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("another change takes too long: %w", ctx.Err())
+	case errors.As(err, &opening) && !errors.Is(err, syscall.EISDIR):
 		return nil, fmt.Errorf("cannot lock the state directory: %w", err)
 	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			// Some network file systems have no locks. What is lost is little.
-			f.Close()
-			return func() {}, nil
-		}
-		timer := time.NewTimer(lockPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			f.Close()
-			return nil, fmt.Errorf("another change takes too long: %w", ctx.Err())
-		}
-	}
+	// Some network file systems have no locks, or only of what can be written, which
+	// no directory can. What is lost is little.
+	return func() {}, nil
 }
