@@ -145,9 +145,7 @@ func (l *lane) run() {
 			l.write(b)
 		}
 		if reopen != nil {
-			if err := protect(l.out.Reopen); err != nil {
-				l.failed(l.out, "cannot reopen, the old file stays in use", err)
-			}
+			l.reopenOutput()
 			close(reopen)
 		}
 		if closed && len(b.lines) == 0 {
@@ -156,6 +154,20 @@ func (l *lane) run() {
 			}
 			return
 		}
+	}
+}
+
+// reopenOutput does so unless the end has come, which may have cut off a write that
+// hung: to what is opened anew the rest would hang again.
+func (l *lane) reopenOutput() {
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		return
+	}
+	if err := protect(l.out.Reopen); err != nil {
+		l.failed(l.out, "cannot reopen, the old file stays in use", err)
 	}
 }
 

@@ -361,6 +361,16 @@ func TestReopen(t *testing.T) {
 		if a.reopens != 3 {
 			t.Error("reopened after Close")
 		}
+
+		// One that hangs until Close cuts it off is not opened again.
+		c := newFake("c")
+		c.set(nil, make(chan struct{}))
+		l = NewLog(w.config(c))
+		l.Concluded(deliveredVerified(), 0)
+		l.Reopen()
+		if err := l.Close(); err != nil || c.reopens != 0 {
+			t.Errorf("%d reopens while it was closed, %v", c.reopens, err)
+		}
 	})
 }
 
