@@ -246,7 +246,7 @@ func (w *world) do(q request) reply {
 		r.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("api:"+q.key)))
 	}
 	maps.Copy(r.Header, q.header)
-	res, err := http.DefaultClient.Do(r)
+	res, err := w.srv.Client().Do(r)
 	if err != nil {
 		w.Fatal(err)
 	}

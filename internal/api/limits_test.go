@@ -344,7 +344,7 @@ func TestPlacesOfAKey(t *testing.T) {
 		r.SetBasicAuth("api", domainKey)
 		go func() {
 			defer func() { done <- true }()
-			if res, err := http.DefaultClient.Do(r); err == nil {
+			if res, err := w.srv.Client().Do(r); err == nil {
 				res.Body.Close()
 			}
 		}()

@@ -108,7 +108,7 @@ func TestChunkedBodies(t *testing.T) {
 		}
 		r.Header.Set("Content-Type", kind)
 		r.SetBasicAuth("api", domainKey)
-		res, err := http.DefaultClient.Do(r)
+		res, err := w.srv.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

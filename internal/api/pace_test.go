@@ -32,7 +32,7 @@ func TestPaceOfBursts(t *testing.T) {
 						return
 					}
 					r.SetBasicAuth("api", key)
-					res, err := http.DefaultClient.Do(r)
+					res, err := w.srv.Client().Do(r)
 					if err != nil {
 						t.Error(err)
 						return

@@ -14,7 +14,7 @@ func TestPostgresHangs(t *testing.T) {
 	t.Parallel()
 	w := start(t, Config{
 		Driver: Postgres, DSN: pgtest.Shared(t).Database(t), Keep: time.Hour,
-		storeTimeout: 200 * time.Millisecond, keepTimeout: 200 * time.Millisecond,
+		storeTimeout: 2 * time.Second, keepTimeout: 200 * time.Millisecond,
 	})
 	w.put(t, fact{n: 1})
 	ctx, cancel := context.WithTimeout(context.Background(), hang)

@@ -57,6 +57,7 @@ type Config struct {
 	// For tests; zero is what they are.
 	partSize                  int64
 	storeTimeout, keepTimeout time.Duration
+	drain                     time.Duration
 }
 
 // Counter counts events; internal/metrics has one.
@@ -244,16 +245,17 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeOnce() error {
+	drain := cmp.Or(s.cfg.drain, maxDrain)
 	s.queue.close()
 	close(s.stopWriter)
-	written := ended(s.writerDone, maxDrain)
+	written := ended(s.writerDone, drain)
 	close(s.stopShipper)
-	if !ended(s.shipperDone, maxDrain) {
+	if !ended(s.shipperDone, drain) {
 		s.cancel()
 	}
-	shipped := ended(s.shipperDone, maxDrain)
+	shipped := ended(s.shipperDone, drain)
 	s.cancel()
-	kept := ended(s.keeperDone, maxDrain)
+	kept := ended(s.keeperDone, drain)
 	var err error
 	if j := s.journal.Load(); j != nil && written && shipped {
 		err = j.Close()
@@ -267,7 +269,7 @@ func (s *Store) closeOnce() error {
 	} else {
 		err = errors.Join(err, s.db.close())
 	}
-	s.reporter.close(maxDrain)
+	s.reporter.close(drain)
 	return err
 }
 

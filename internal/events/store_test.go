@@ -205,7 +205,7 @@ func TestWrongClock(t *testing.T) {
 	on(t, func(t *testing.T, cfg Config) {
 		w := start(t, cfg)
 		w.put(t, fact{n: 1})
-		ahead, behind := time.Now().Add(480*time.Hour), time.Now().Add(-480*time.Hour)
+		ahead, behind := time.Now().Add(480*time.Hour+30*time.Minute), time.Now().Add(-480*time.Hour-30*time.Minute)
 		got, err := w.earlier(ahead)
 		if own := got.Equal(ahead); err != nil || own != (cfg.Driver == SQLite) {
 			t.Errorf("ahead %s, got %s, %v", ahead, got, err)

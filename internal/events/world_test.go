@@ -126,6 +126,9 @@ func start(t testing.TB, cfg Config) *world {
 	if cfg.Journal.MaxBytes == 0 {
 		cfg.Journal.MaxBytes = 1 << 30
 	}
+	if cfg.drain == 0 {
+		cfg.drain = hang
+	}
 	if cfg.Headers == nil {
 		cfg.Headers = []string{"message-id", "subject"}
 	}

@@ -17,16 +17,16 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // taken for one that has gone, as long as whoever asks has the time.
 func TestLongStatement(t *testing.T) {
 	t.Parallel()
-	const silence = 300 * time.Millisecond
+	const silence = 3 * time.Second // enough for all that is not to last
 	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence, idle})
 	t.Cleanup(func() { db.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	folder := fstest.MapFS{"00001_long.sql": {Data: []byte("-- +goose Up\nCREATE TABLE slow AS SELECT pg_sleep(1)::text;\n")}}
+	folder := fstest.MapFS{"00001_long.sql": {Data: []byte("-- +goose Up\nCREATE TABLE slow AS SELECT pg_sleep(5)::text;\n")}}
 	if err := Migrate(ctx, db, folder, "versions"); err != nil {
 		t.Error(err)
 	}
-	if _, err := db.ExecContext(context.Background(), "SELECT pg_sleep(1)"); err == nil {
+	if _, err := db.ExecContext(context.Background(), "SELECT pg_sleep(5)"); err == nil {
 		t.Error("silence was borne without a deadline")
 	}
 	// Patience does not outlast the statement.
@@ -35,10 +35,10 @@ func TestLongStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "SELECT pg_sleep(1)"); err != nil {
+	if _, err := conn.ExecContext(ctx, "SELECT pg_sleep(5)"); err != nil {
 		t.Error(err)
 	}
-	if _, err := conn.ExecContext(context.Background(), "SELECT pg_sleep(1)"); err == nil {
+	if _, err := conn.ExecContext(context.Background(), "SELECT pg_sleep(5)"); err == nil {
 		t.Error("silence was borne without a deadline, after a statement with one")
 	}
 }
@@ -49,7 +49,7 @@ func TestVanishedClient(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
-	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence, time.Second})
+	db := sql.OpenDB(connector{pgtest.Shared(t).Database(t), silence, 5 * time.Second})
 	t.Cleanup(func() { db.Close() })
 	if _, err := db.ExecContext(ctx, "CREATE TABLE rows (id int PRIMARY KEY)"); err != nil {
 		t.Fatal(err)

@@ -483,7 +483,7 @@ func TestDatabaseEmptied(t *testing.T) {
 // may not make tables can use those that are there.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	relays := newRelays(t, 1)
+	_, relays := newRelaysAlone(t, 1) // roles are of a whole server
 	w := relays[0]
 	admin := w.cfg.Database
 	fill(t, admin, "CREATE ROLE reporter LOGIN")
@@ -494,7 +494,7 @@ func TestPermissions(t *testing.T) {
 	if err := w.share(); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Error(err)
 	}
-	owner := mustOpen(t, Config{Dir: t.TempDir(), Sender: us, Database: admin, Resolver: w.cfg.Resolver, Now: w.clock.Now})
+	owner := mustOpen(t, Config{Dir: t.TempDir(), Sender: us, Database: admin, Resolver: w.cfg.Resolver, Now: w.clock.Now, leaveWithin: hang})
 	if err := owner.Close(); err != nil { // makes the tables
 		t.Error(err)
 	}

@@ -44,7 +44,7 @@ func relaysOf(t *testing.T, dsn string, n int) []*world {
 		w.cfg.Log = logTo(w.log)
 		w.cfg.Dir = t.TempDir() + "/tlsrpt"
 		w.cfg.Database, w.cfg.Relay = dsn, fmt.Sprintf("relay%d.example.org", i+1)
-		w.cfg.uploadEvery, w.cfg.database = 24*time.Hour, w.clock.Now
+		w.cfg.uploadEvery, w.cfg.leaveWithin, w.cfg.database = 24*time.Hour, hang, w.clock.Now
 		w.r = nil
 		w.open()
 		all = append(all, &w)

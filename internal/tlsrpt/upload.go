@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -48,7 +49,7 @@ func (s *shared) leave() {
 		// Closing only reports what the end of the process mends.
 		defer s.db.Close()
 		defer s.recovered("uploading TLS report data")
-		ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+		ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.cfg.leaveWithin, leaveWithin))
 		defer cancel()
 		if err := s.upload(ctx, true); err != nil {
 			s.cfg.Log.Warn("TLS report data stays here until the next start", "error", err)

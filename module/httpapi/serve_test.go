@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -170,17 +171,27 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 	<-answered
 }
 
+// leaveSocket makes what a process that was killed leaves. Nobody has listened on it:
+// a program that is being started inherits what is open for a moment, and would go on
+// listening.
+func leaveSocket(t *testing.T, path string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A socket that nobody listens on is replaced; one that somebody listens on, or
 // another file, is not.
 func TestSockets(t *testing.T) {
 	t.Parallel()
 	path := socket(t)
-	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.SetUnlinkOnClose(false)
-	stale.Close()
+	leaveSocket(t, path)
 	l, err := open(config.Endpoint{Scheme: "unix", Path: path}, nil, api.NewCrowd(1, func() {}))
 	if err != nil {
 		t.Fatalf("stale: %v", err)

@@ -26,7 +26,7 @@ const (
 	patience = 4 * time.Second
 	// settle is how long evidence may still change when the document is there: the MX host notes the end of a
 	// handshake at its own pace.
-	settle = 500 * time.Millisecond
+	settle = 2 * time.Second
 	// poll is the pause between two looks at the evidence.
 	poll = 3 * time.Millisecond
 )
