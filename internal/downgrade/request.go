@@ -2,8 +2,10 @@ package downgrade
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +50,11 @@ func Forget(path string, hosts []string) error {
 // there is a request to forget, and how many of its lines are damaged and passed
 // over. Evidence of any age is in it. The server may be writing the file meanwhile.
 func Read(path string) (hosts map[string]Evidence, damaged int, err error) {
+	// The requests first: the server removes one when the file is without the host.
+	forgotten, _, err := requested(path)
+	if err != nil {
+		return nil, 0, err
+	}
 	c, err := readFile(path)
 	if err != nil {
 		return nil, 0, err
@@ -56,11 +63,10 @@ func Read(path string) (hosts map[string]Evidence, damaged int, err error) {
 	for _, r := range c.records {
 		all[r.host] = r.Evidence
 	}
-	forgotten, _, err := requested(path)
 	for _, h := range forgotten {
 		delete(all, h)
 	}
-	return all, c.damaged, err
+	return all, c.damaged, nil
 }
 
 // forgetRequested forgets the hosts that it is asked to, and returns the requests,
@@ -86,7 +92,8 @@ func (m *Memory) forget(host string) bool {
 	return m.hosts.Remove(host)
 }
 
-// requested returns the hosts to forget, and the files that say so.
+// requested returns the hosts to forget, and the files that say so. One that is gone
+// when it is to be read was heeded meanwhile.
 func requested(path string) (hosts, requests []string, err error) {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
@@ -103,6 +110,9 @@ func requested(path string) (hosts, requests []string, err error) {
 		}
 		request := filepath.Join(dir, e.Name())
 		wanted, err := readRequest(request)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return hosts, requests, err
 		}
