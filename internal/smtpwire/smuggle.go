@@ -49,7 +49,7 @@ func (s *scanner) add(b []byte) {
 			break
 		}
 		left = left[at+4:]
-		s.rest(left)
+		left = left[s.rest(left):] // another RCPT in this line has the same rest, or less of it
 	}
 	if len(b) >= 3 {
 		seam = b
@@ -57,20 +57,22 @@ func (s *scanner) add(b []byte) {
 	s.ended = copy(s.end[:], seam[max(0, len(seam)-3):])
 }
 
-// rest looks at what follows RCPT in its line, or at the beginning of it.
-func (s *scanner) rest(b []byte) {
-	for _, c := range b {
+// rest looks at what follows RCPT in its line, or at the beginning of it, and returns
+// how many octets that were.
+func (s *scanner) rest(b []byte) int {
+	for i, c := range b {
 		switch {
 		case c == '\r' || c == '\n':
 			s.open = false
-			return
+			return i
 		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '+', c == '/', c == '=':
 		default:
 			s.found = true
-			return
+			return i
 		}
 	}
 	s.open = true
+	return len(b)
 }
 
 // firstRCPT returns where RCPT begins in b, in any letter case; -1 if it is not
