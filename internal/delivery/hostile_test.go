@@ -33,7 +33,7 @@ func breaking(copies *atomic.Int32) func(*peer) {
 				p.say("250 2.1.0 ok")
 			case "RCPT":
 				// What is in this flight is here already, or nearly so.
-				_ = p.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				_ = p.SetReadDeadline(time.Now().Add(time.Second))
 			}
 		})
 		if whole {
@@ -43,7 +43,7 @@ func breaking(copies *atomic.Int32) func(*peer) {
 }
 
 // impatient does not wait long for a reply to a command.
-func impatient(c *delivery.Config) { c.Wire.Timeouts.Command = 600 * time.Millisecond }
+func impatient(c *delivery.Config) { c.Wire.Timeouts.Command = 2 * time.Second }
 
 // TestTakenWithoutAWord: a host that breaks off in a flight may have the whole
 // message. The next ones get the envelope first, so that it stays with that copy.
@@ -75,7 +75,7 @@ func TestTakenWithoutAWord(t *testing.T) {
 				p.message(func(verb string) {
 					if verb == "RCPT" {
 						// Only now may the message come.
-						_ = p.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+						_ = p.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 						if _, err := p.r.Peek(1); err != nil {
 							envelopes.Add(1)
 						}
@@ -136,7 +136,7 @@ func TestSurplusMakesCareful(t *testing.T) {
 				return
 			}
 			if second {
-				_ = p.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				_ = p.SetReadDeadline(time.Now().Add(time.Second))
 				if _, err := p.r.Peek(1); err != nil {
 					alone.Add(1)
 				}

@@ -276,7 +276,7 @@ func TestLookupsBeside(t *testing.T) {
 	published(3, true)(w, &s)
 	done := make(chan *delivery.Failure)
 	go func() { done <- failure(t, w.send(t.Context(), message("b@example.net"))["b@example.net"]) }()
-	w.eventually("all is looked up", func() bool { return len(w.dns.Queries()) == 4 })
+	w.eventually("all is looked up", func() bool { return len(w.dns.Asked()) == 4 })
 	if n := w.mx[0].Connections(); n != 0 {
 		t.Error("the host was dialled before the policy was known")
 	}
@@ -284,7 +284,7 @@ func TestLookupsBeside(t *testing.T) {
 	if f := <-done; f != nil {
 		t.Error(code(f))
 	}
-	if queries := w.dns.Queries(); len(queries) != 4 {
+	if queries := w.dns.Asked(); len(queries) != 4 {
 		t.Errorf("asked %q", queries)
 	}
 }

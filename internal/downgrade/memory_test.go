@@ -191,7 +191,7 @@ func TestClockAhead(t *testing.T) {
 // TestBounded: those who proved something longest ago go first.
 func TestBounded(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, func(c *Config) { c.MaxHosts = 10 })
+	d := newDesk(t, func(c *Config) { c.MaxHosts, c.Interval = 10, time.Hour })
 	for i := range 25 {
 		d.Proved(fmt.Sprintf("mx%d.test", i), pkix)
 		d.sleep(time.Hour)

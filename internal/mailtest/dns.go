@@ -110,7 +110,7 @@ func (d *DNS) Addr() string { return d.addr.String() }
 
 // Close stops the resolver and waits for its goroutines.
 func (d *DNS) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := errors.Join(d.udp.ShutdownContext(ctx), d.tcp.ShutdownContext(ctx))
 	d.done.Wait()
@@ -257,6 +257,14 @@ func (d *DNS) Queries() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.queries)
+}
+
+// Asked returns what was asked, sorted and each once: a resolver asks again when an
+// answer is late.
+func (d *DNS) Asked() []string {
+	all := d.Queries()
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (d *DNS) add(name string, rrtype uint16, build func(dns.RR_Header) dns.RR) {

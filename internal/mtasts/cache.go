@@ -33,6 +33,8 @@ type Config struct {
 	// read reads a file of Dir; nil: readFile. Another disk is for tests: root, who
 	// runs some, may read everything.
 	read func(path string) ([]byte, error)
+	// drain is how long Close waits for the disk; 0: drainTimeout.
+	drain time.Duration
 }
 
 // Result is what Lookup found out.
@@ -109,7 +111,7 @@ func New(cfg Config) (*Cache, error) {
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	if cfg.Dir != "" {
-		c.disk = startWriter(cfg.Dir, cfg.ReadOnly, c.log)
+		c.disk = startWriter(cfg, c.log)
 		c.load()
 	}
 	if !cfg.ReadOnly {

@@ -104,7 +104,7 @@ func TestFetchesAreBounded(t *testing.T) {
 	}
 	eventually(t, "two are asked for", func() bool { return len(w.host.Requests()) == 2 })
 	asked := func() (hosts int) {
-		for _, q := range w.dns.Queries() {
+		for _, q := range w.dns.Asked() {
 			if strings.HasPrefix(q, "TXT ") {
 				hosts++
 			}

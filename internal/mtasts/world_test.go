@@ -71,7 +71,7 @@ func (w *world) pass(d time.Duration) {
 // config is of a cache that reaches the policy host.
 func (w *world) config() Config {
 	return Config{
-		Resolver: w.resolver, Roots: w.ca.Pool(), Port: w.host.Port(), AllowPrivate: true,
+		Resolver: w.resolver, Roots: w.ca.Pool(), Port: w.host.Port(), AllowPrivate: true, drain: hang,
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: w.now,
 	}
 }

@@ -1,6 +1,7 @@
 package mtasts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,7 @@ const (
 type writer struct {
 	dir      string
 	readOnly bool
+	drain    time.Duration // how long close waits for the disk
 	log      *slog.Logger
 	jobs     chan job
 	done     chan struct{}
@@ -50,9 +52,9 @@ type job struct {
 }
 
 // startWriter starts a writer for the directory of Config.
-func startWriter(dir string, readOnly bool, log *slog.Logger) *writer {
+func startWriter(cfg Config, log *slog.Logger) *writer {
 	w := &writer{
-		dir: filepath.Join(dir, subdirectory), readOnly: readOnly, log: log,
+		dir: filepath.Join(cfg.Dir, subdirectory), readOnly: cfg.ReadOnly, drain: cmp.Or(cfg.drain, drainTimeout), log: log,
 		jobs: make(chan job, maxWaiting), done: make(chan struct{}), missed: make(map[string]bool),
 	}
 	go w.work()
@@ -188,7 +190,7 @@ func (w *writer) close() {
 		close(w.jobs)
 	}
 	w.mu.Unlock()
-	timer := time.NewTimer(drainTimeout)
+	timer := time.NewTimer(w.drain)
 	defer timer.Stop()
 	select {
 	case <-w.done:

@@ -128,7 +128,8 @@ func TestLineIsBounded(t *testing.T) {
 	for range maxAsked {
 		all.Go(func() {
 			_, err := l.exchange(waiting, new(dns.Msg).SetQuestion("example.net.", dns.TypeMX))
-			if !errors.Is(err, errClosed) && !errors.Is(err, net.ErrClosed) {
+			// Or the time for one answer is over before all have asked.
+			if !errors.Is(err, errClosed) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("ended with %v", err)
 			}
 		})

@@ -129,7 +129,7 @@ func TestStallAtEachStep(t *testing.T) {
 			cfg.Timeouts.Final = short
 		} else {
 			// Short for the step that stalls, long enough for those before it.
-			cfg.Timeouts.Command = time.Second
+			cfg.Timeouts.Command = 3 * time.Second
 		}
 		nc := dialogue(t, script+"! stall")
 		c := open(t, nc, cfg)

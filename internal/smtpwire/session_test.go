@@ -206,10 +206,10 @@ func TestQuit(t *testing.T) {
 	})
 	t.Run("stall", func(t *testing.T) {
 		t.Parallel()
-		c := open(t, dialogue(t, hello()+"C: QUIT\n! stall"), patient())
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		defer cancel()
-		c.Quit(ctx)
+		ctx, cancel := context.WithCancel(context.Background())
+		nc := dialogue(t, hello()+"C: QUIT\n! call\n! stall")
+		nc.reached = cancel
+		open(t, nc, patient()).Quit(ctx)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -213,7 +214,7 @@ func TestStartTLSStalls(t *testing.T) {
 		t.Run(name+" times out", func(t *testing.T) {
 			t.Parallel()
 			cfg := patient()
-			cfg.Timeouts.Command = time.Second
+			cfg.Timeouts.Command = 3 * time.Second // for the steps before it, too
 			c := open(t, dialogue(t, inClear+test.script), cfg)
 			err := c.StartTLS(context.Background(), clientTLS(t))
 			if e := failure(t, err, test.stage); !e.Timeout() {
@@ -222,11 +223,11 @@ func TestStartTLSStalls(t *testing.T) {
 		})
 		t.Run(name+" cancelled", func(t *testing.T) {
 			t.Parallel()
-			c := open(t, dialogue(t, inClear+test.script), patient())
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			time.AfterFunc(100*time.Millisecond, cancel)
-			err := c.StartTLS(ctx, clientTLS(t))
+			nc := dialogue(t, inClear+strings.Replace(test.script, "! stall", "! call\n! stall", 1))
+			nc.reached = cancel
+			err := open(t, nc, patient()).StartTLS(ctx, clientTLS(t))
 			// Where the cancellation falls depends on the machine.
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("%v, want context.Canceled", err)
