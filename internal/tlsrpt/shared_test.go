@@ -66,6 +66,20 @@ func (w *world) mustShare() {
 	}
 }
 
+// TestPooler: relays that come through PgBouncer, as docs/scale.md says, count together.
+func TestPooler(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Shared(t)
+	relays := relaysOf(t, cluster.Pooler(t, cluster.Database(t)), 2)
+	for _, w := range relays {
+		w.r.Record(session("example.net", ""))
+		w.mustShare()
+	}
+	if got := counted(relays[0].read()); !maps.Equal(got, map[string][2]int64{"example.net": {2, 0}}) {
+		t.Errorf("counted %v", got)
+	}
+}
+
 // files lists what is in the directory, but for lock and id.
 func (w *world) files() (names []string) {
 	w.Helper()
