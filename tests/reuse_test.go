@@ -284,9 +284,9 @@ func TestReuseLimits(t *testing.T) {
 	})
 }
 
-// idleClose is short for a host that waits for the next message, and long for one
-// that waits for the next command of a message under way.
-const idleClose = 300 * time.Millisecond
+// idleClose is how long a host waits for the next message, which comes when it has
+// closed.
+const idleClose = 100 * time.Millisecond
 
 // TestStaleConnections: an idle connection that the host has ended meanwhile is
 // replaced at once, and nobody hears of it.

@@ -18,6 +18,7 @@ import (
 //	eof       close without a reply
 //	reset     end the connection with a TCP RST
 //	ok-reset  the default reply, then RST
+//	ok-stall  the default reply, which never arrives
 //	endless   a multi-line reply that never ends
 //	longline  a reply line of 1 MB
 //	control   the default code followed by control characters
@@ -77,8 +78,9 @@ type Behaviour struct {
 	// many messages answered with AfterReply ("" is a 421).
 	AfterMessages int
 	AfterReply    string
-	// IdleClose closes a connection on which no command came for so long, after
-	// saying IdleReply, if there is one.
+	// IdleClose closes a connection that has delivered a message and on which no
+	// command came for so long, after saying IdleReply, if there is one. Within a
+	// message, and before the first one, the host has patience.
 	IdleClose time.Duration
 	IdleReply string
 	// ResetInBody sends an RST after so many bytes of a body; StallInBody stops

@@ -102,7 +102,7 @@ func (d *dialogue) readCommand() (string, error) {
 		}
 	}
 	wait := patience
-	if b.IdleClose > 0 {
+	if b.IdleClose > 0 && d.messages > 0 && d.mail == nil {
 		wait = b.IdleClose
 	}
 	_ = d.conn.SetReadDeadline(time.Now().Add(wait))

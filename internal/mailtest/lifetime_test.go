@@ -16,7 +16,19 @@ func TestMXIdleClose(t *testing.T) {
 	t.Parallel()
 	m := newMX(t, mailtest.Behaviour{IdleClose: time.Millisecond, IdleReply: "421 4.4.2 idle"})
 	c := dial(t, m)
-	c.say("< 220\n< 421 4.4.2 idle")
+	c.say(`
+		< 220
+		> EHLO client.example
+		< 250
+		> MAIL FROM:<a@example.com>
+		< 250
+		> RCPT TO:<b@example.net>
+		< 250
+		> DATA
+		< 354
+		> .
+		< 250
+		< 421 4.4.2 idle`)
 	if _, err := c.read(); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}

@@ -8,7 +8,7 @@ import (
 // classOf predicts the class that play will report.
 func classOf(script, def string) byte {
 	switch script {
-	case "", "ok-reset", "longline", "control", "dribble":
+	case "", "ok-reset", "ok-stall", "longline", "control", "dribble":
 		return def[0]
 	case "stall", "eof", "reset", "endless", "invalid":
 		return 0
@@ -43,6 +43,8 @@ func (d *dialogue) play(script, def string) (class byte, err error) {
 		return 0, errEnd
 	case "ok-reset":
 		return def[0], d.sendThenReset(def)
+	case "ok-stall":
+		return def[0], d.hold()
 	case "endless":
 		return 0, d.endless(code)
 	case "longline":
