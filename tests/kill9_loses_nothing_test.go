@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,14 +43,24 @@ func TestKill9LosesNothing(t *testing.T) {
 	s.config(blocks{policy: "require_tls yes", queue: "max_parallelism 10"})
 	s.start()
 	var senders sync.WaitGroup
+	var accepted atomic.Int64
 	for range 10 {
 		senders.Go(func() {
 			for range n / 10 {
 				if err := s.submit(mail{}); err != nil {
 					t.Error(err)
 				}
+				accepted.Add(1)
 			}
 		})
+	}
+	// A machine may be so busy that messages come in more slowly than they leave: then
+	// the rest of them has to wait for the kill.
+	s.eventually("all are accepted, or a quarter is delivered", func() bool { return accepted.Load() == n || s.mx[0].Delivered() >= n/4 })
+	if accepted.Load() < n {
+		held := b
+		held.Replies = map[string]string{"body": "stall"}
+		s.mx[0].Set(held)
 	}
 	senders.Wait()
 	s.eventually("some are delivered", func() bool { return s.mx[0].Delivered() >= 20 })
@@ -75,50 +86,62 @@ func TestKill9LosesNothing(t *testing.T) {
 	s.neverInClear()
 }
 
+// killedBehind250 is a moment at which a process dies whose message a host has taken.
+type killedBehind250 struct {
+	name      string
+	behaviour mailtest.Behaviour
+	log       string
+	// taken tells that the process is to be killed now.
+	taken func(s *server) bool
+	// tries is how many processes are killed to find one whose queue did not know
+	// yet; 0 if either will do.
+	tries int
+}
+
+// kill kills a server, and tells how many messages its queue has left.
+func (tt killedBehind250) kill(t *testing.T) (s *server, left int) {
+	t.Helper()
+	s = newServer(t, tt.behaviour)
+	if tt.log != "" {
+		fullPipe(t, s.path("pipe"))
+	}
+	s.config(blocks{endpoints: twoDoors, log: tt.log})
+	s.start()
+	s.mustSubmit(mail{anonymous: true, port: atQueue})
+	s.eventually("the message is taken", func() bool { return tt.taken(s) })
+	s.kill()
+	// A queue that knows of the delivery removes the header first and what pending
+	// looks at last: it may have been killed in between.
+	headers, err := filepath.Glob(s.path("state/remote_queue/*.header"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, len(headers)
+}
+
 // TestKill9BetweenReplyAndCommit: the host has taken the message, and the process
 // dies before the queue knows: before the 250 came, or right behind it. The
 // message comes again, rather than never.
 func TestKill9BetweenReplyAndCommit(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name      string
-		behaviour mailtest.Behaviour
-		log       string
-		// taken tells that the process is to be killed now.
-		taken func(s *server) bool
-	}{
-		{"250 on its way", mailtest.Behaviour{Delay: 500 * time.Millisecond}, "", func(s *server) bool {
-			return s.mx[0].Delivered() == 1
-		}},
-		{"connection reset behind the 250", answering("body", "ok-reset"), "", func(s *server) bool {
-			return s.mx[0].Delivered() == 1
-		}},
+	delivered := func(s *server) bool { return s.mx[0].Delivered() == 1 }
+	for _, tt := range []killedBehind250{
+		{"250 on its way", answering("body", "ok-stall"), "", delivered, 1},
+		{"connection reset behind the 250", answering("body", "ok-reset"), "", delivered, 0},
 		// The document goes to all outputs, and the queue is told when they have it:
-		// one that is full holds that up for a while, in which the other one tells that
-		// the 250 was read.
+		// one that is full holds that up for a second, in which the other one tells that
+		// the 250 was read. On a busy machine the kill may come later than that.
 		{"250 read", mailtest.Behaviour{}, "output file {dir}/pipe", func(s *server) bool {
 			return len(wholeLines(s.T, s.path("deliveries.jsonl"))) == 1
-		}},
+		}, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := newServer(t, tt.behaviour)
-			if tt.log != "" {
-				fullPipe(t, s.path("pipe"))
+			s, left := tt.kill(t)
+			for try := 1; left != 1 && try < tt.tries; try++ {
+				s, left = tt.kill(t)
 			}
-			s.config(blocks{endpoints: twoDoors, log: tt.log})
-			s.start()
-			s.mustSubmit(mail{anonymous: true, port: atQueue})
-			s.eventually("the message is taken", func() bool { return tt.taken(s) })
-			s.kill()
-			// A queue that knows of the delivery removes the header first and what
-			// pending looks at last: it may have been killed in between.
-			headers, err := filepath.Glob(s.path("state/remote_queue/*.header"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			left := len(headers)
-			if left != 1 && tt.name != "connection reset behind the 250" {
+			if left != 1 && tt.tries > 0 {
 				t.Fatal("the queue knew already")
 			}
 			s.mx[0].Set(mailtest.Behaviour{})
