@@ -13,11 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"tlscontrol/internal/mailtest"
 )
 
 // hang ends a test that would hang; nothing asserts how long things take.
@@ -182,9 +181,16 @@ func makeDirs(t *testing.T, owner string, dirs ...string) {
 	}
 }
 
-// network draws a loopback network and returns n of its addresses.
+// networks counts from a number drawn at random, so that no two tests get the same
+// network, and other processes that draw hardly ever.
+var networks atomic.Uint32
+
+func init() { networks.Store(rand.Uint32N(254 << 8)) }
+
+// network returns n addresses of a loopback network that nobody else has.
 func network(n int) []string {
-	prefix := fmt.Sprintf("127.%d.%d.", rand.IntN(254)+1, rand.IntN(256))
+	drawn := networks.Add(1) % (254 << 8)
+	prefix := fmt.Sprintf("127.%d.%d.", drawn>>8+1, drawn&0xff)
 	ips := make([]string, n)
 	for i := range ips {
 		ips[i] = prefix + strconv.Itoa(i+2)
@@ -193,15 +199,31 @@ func network(n int) []string {
 }
 
 // addresses draws n loopback addresses for a test, with a port that is free on all
-// of them.
+// of them. It is below those that systems give to whoever asks for any (from 32768 on
+// Linux), which somebody could get on all addresses before a server starts here.
 func addresses(t *testing.T, n int) (ips []string, port int) {
 	t.Helper()
-	ips = network(n)
-	port, err := mailtest.FreePort(ips...)
-	if err != nil {
-		t.Fatal(err)
+	var failure error
+	for range 50 {
+		ips, port = network(n), 10_000+rand.IntN(20_000)
+		if failure = free(port, ips...); failure == nil {
+			return ips, port
+		}
 	}
-	return ips, port
+	t.Fatal(failure)
+	return nil, 0
+}
+
+// free reports whether nobody listens on a port.
+func free(port int, ips ...string) error {
+	for _, ip := range ips {
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", ip, port))
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
+	return nil
 }
 
 // fill replaces the values in braces: "{dir}" by the value that follows "dir".

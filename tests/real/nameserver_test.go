@@ -180,6 +180,8 @@ func (n *nameserver) startNSD(at string, zones []string) {
 const unboundConf = `server:
   interface: {ip}@{port}
   {port53}
+  # It asks from ports that it takes on all addresses: not from those of addresses.
+  outgoing-port-avoid: 0-32767
   access-control: 127.0.0.0/8 allow
   do-not-query-localhost: no
   do-ip6: no

@@ -37,7 +37,7 @@ var boxes = []string{"a", "b", "c", "evil", "jörg"}
 
 const (
 	// idleTime is long enough for the slowest client and short enough to wait for.
-	idleTime = "2s"
+	idleTime = "6s"
 	// idn is one more domain behind the good door.
 	idn      = "bücher.example"
 	idnASCII = "xn--bcher-kva.example"
