@@ -32,7 +32,7 @@ type browser struct {
 // browse starts a browser for the page of a relay, with more options.
 func browse(t *testing.T, home string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(realTool(t, "chromium")), chromedp.UserDataDir(t.TempDir()),
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(realTool(t, "chromium")),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.*")) // nothing leaves this machine
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)

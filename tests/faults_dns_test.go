@@ -160,7 +160,7 @@ func TestOneBadHostOfThree(t *testing.T) {
 func TestResolverDown(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, mailtest.Behaviour{})
-	second, err := mailtest.NewDNS()
+	second, err := mailtest.NewDNSAt(s.ip)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestAddressFamilies(t *testing.T) {
 	for _, name := range []string{"four.test", "six.test"} {
 		s.dns.MX(name, 10, name)
 	}
-	s.config(blocks{endpoints: twoDoors, target: "connect_timeout 2s"})
+	s.config(blocks{endpoints: twoDoors, target: "connect_timeout 8s"})
 	s.start()
 	for name, ip := range map[string]string{"four.test": "::1", "six.test": s.ip} {
 		s.mustSubmit(mail{to: []string{"b@" + name}, anonymous: true, port: atTarget})

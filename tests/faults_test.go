@@ -76,8 +76,9 @@ type faultServer struct {
 }
 
 const (
-	// impatient deadlines are for hosts that fall silent.
-	impatient = "connect_timeout 2s\ncommand_timeout 2s\nsubmission_timeout 2s"
+	// impatient deadlines are for hosts that fall silent. Those that do not have to be
+	// heard in time on a busy machine, too.
+	impatient = "connect_timeout 8s\ncommand_timeout 8s\nsubmission_timeout 8s"
 	// patient ones never pass, however busy the machine is.
 	patient = "connect_timeout 50s\ncommand_timeout 50s\nsubmission_timeout 50s"
 )

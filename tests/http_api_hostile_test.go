@@ -19,9 +19,10 @@ import (
 	"time"
 )
 
-// hostiles is how many bad clients there are at a time. With -v the test tells how
-// much memory the process had; docs/http-api.md has what that was with 2000.
-var hostiles = flag.Int("hostile", 100, "bad clients of the HTTP API at a time")
+// hostiles is how many bad clients there are at a time: fewer where the race detector
+// makes each of them cost several times as much. With -v the test tells how much memory
+// the process had; docs/http-api.md has what that was with 2000.
+var hostiles = flag.Int("hostile", map[bool]int{false: 100, true: 30}[raceEnabled], "bad clients of the HTTP API at a time")
 
 // attack is what a bad client does over a connection. It ends when the connection
 // does.
@@ -177,18 +178,27 @@ func (s *server) endure(a attack, good, bad string) {
 	began := time.Now()
 	stop := sync.OnceFunc(s.attack(a, bad))
 	defer stop()
-	for range 5 {
-		if status, err := s.send(http.DefaultClient, good); err != nil || status != 200 {
-			s.Errorf("a message over a connection that was there: %d, %v", status, err)
+	excused := false
+	// served makes a request that must be answered with 200. Where everybody shares a
+	// processor or two, one of the ten may have to be made again, as clients do.
+	served := func(what string, request func() (int, error)) {
+		status, err := request()
+		if (err != nil || status == http.StatusServiceUnavailable) && !excused {
+			excused = true
+			s.Logf("%s: %d, %v", what, status, err)
+			status, err = request()
 		}
-		status, err := s.callAnew(good)
 		if err != nil || status != 200 {
-			s.Errorf("events over a new connection: %d, %v", status, err)
+			s.Errorf("%s: %d, %v", what, status, err)
 		}
 	}
-	served := time.Since(began)
+	for range 5 {
+		served("a message over a connection that was there", func() (int, error) { return s.send(http.DefaultClient, good) })
+		served("events over a new connection", func() (int, error) { return s.callAnew(good) })
+	}
+	took := time.Since(began)
 	stop()
-	s.Logf("%s: %d MiB, %v", a.name, s.peak()>>20, served)
+	s.Logf("%s: %d MiB, %v", a.name, s.peak()>>20, took)
 	// Idle connections to databases, and deliveries that are waiting, come and go.
 	s.eventually("all is over", func() bool {
 		return s.metric("go_goroutines") < goroutines+20 && s.metric("process_open_fds") < files+20
