@@ -28,7 +28,7 @@ func TestDocumentedQueueCommands(t *testing.T) {
 	s.start()
 	s.mustSubmit(mail{to: []string{"b@example.net"}, anonymous: true, port: atQueue})
 	s.documents(1)
-	s.eventually("the first failure is on disk", func() bool { return strings.Contains(s.stderr.String(), "will retry") })
+	s.logs("will retry") // the first failure is on disk
 	in := func(command string) string {
 		t.Helper()
 		c := exec.Command("sh", "-c", command)
@@ -49,9 +49,7 @@ func TestDocumentedQueueCommands(t *testing.T) {
 	}
 	s.start()
 	s.documents(2)
-	if !strings.Contains(s.stderr.String(), "failed to read meta-data, skipping") {
-		t.Error("a damaged file is passed over without a word")
-	}
+	s.logs("failed to read meta-data, skipping")
 	if _, err := os.Stat(filepath.Join(s.path("state/remote_queue"), "damaged.meta")); err != nil {
 		t.Error(err)
 	}

@@ -120,6 +120,12 @@ func (s *server) eventually(what string, holds func() bool) {
 	}
 }
 
+// logs waits until the process has said a text: what it says comes through a pipe.
+func (s *server) logs(text string) {
+	s.Helper()
+	s.eventually("in the log: "+text, func() bool { return strings.Contains(s.stderr.String(), text) })
+}
+
 // neverInClear fails the test if any part of a message crossed a socket to an
 // MX host in clear.
 func (s *server) neverInClear() {

@@ -91,6 +91,7 @@ func TestPolicyChangesUnderIdleConnections(t *testing.T) {
 	if d := s.lastDocument(1); d.get("delivery-status.tls") != false {
 		t.Fatalf("document %v", d)
 	}
+	s.idle(1)
 
 	b.HideSTARTTLS = false
 	s.mx[0].Set(b)
@@ -104,6 +105,9 @@ func TestPolicyChangesUnderIdleConnections(t *testing.T) {
 		required := d.get("tls-policy.require-tls") == true
 		if d.get("delivery-status.tls") != required || d.get("delivery-status.connection-reused") == required {
 			t.Errorf("document %v", d)
+		}
+		if !required {
+			s.idle(1)
 		}
 		return required
 	})

@@ -19,7 +19,7 @@ import (
 func (s *server) mailgunClient(domain, key string) (*mailgun.MailgunImpl, context.Context) {
 	mg := mailgun.NewMailgun(domain, key)
 	mg.SetAPIBase(s.apiURL() + "/v3")
-	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*hang)
 	s.Cleanup(cancel)
 	return mg, ctx
 }
@@ -108,7 +108,7 @@ func mailgunDomains(t *testing.T, ctx context.Context, mg *mailgun.MailgunImpl) 
 func (s *server) mailgunEvents(ctx context.Context, mg *mailgun.MailgunImpl, id string) {
 	s.Helper()
 	const n = 8
-	s.eventually("all events", func() bool {
+	s.eventuallyAsking("all events", func() bool {
 		var all []mailgun.Event
 		mg.ListEvents(nil).Next(ctx, &all)
 		return len(all) == n

@@ -56,8 +56,5 @@ func TestNodemailer(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, message)
 		}
 	}
-	full := s.key("")
-	s.eventually("both deliveries, by both tags", func() bool {
-		return len(s.events(full, "event=delivered&tags=bills+%22two+words%22&attachment=logo.png").Items) == 2
-	})
+	s.hasEvents(s.key(""), "event=delivered&tags=bills+%22two+words%22&attachment=logo.png", 2)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tlscontrol/internal/mailtest"
 )
@@ -150,8 +151,9 @@ func TestAPIMessageToEvents(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, message)
 		}
 	}
+	// By chance "127." can be in the Message-Id.
 	for _, gone := range []string{"Bcc", "c@example.net", "TLS-Override", "127."} {
-		if strings.Contains(message, gone) {
+		if strings.Contains(strings.ReplaceAll(message, sent.ID, ""), gone) {
 			t.Errorf("%q is in\n%s", gone, message)
 		}
 	}
@@ -172,7 +174,7 @@ func TestAPIMessageToEvents(t *testing.T) {
 		"size=" + url.QueryEscape("<10"):                                0,
 		"tls=yes":                                                       0,
 	} {
-		s.eventually(query, func() bool { return len(s.events(full, query).Items) == want })
+		s.hasEvents(full, query, want)
 	}
 	if id, _ := s.events(full, "event=accepted&limit=1").Items[0]["api-key-id"].(string); id == "" || !strings.Contains(sends, id) {
 		t.Errorf("an acceptance tells key %q", id)
@@ -200,6 +202,36 @@ func (s *server) events(key, query string) eventsPage {
 		s.Fatalf("%s: %d %s", query, status, body)
 	}
 	return p
+}
+
+// eventuallyAsking is eventually for conditions that ask the HTTP API: not as often as
+// rate_limit says is too often, for whatever comes next.
+func (s *server) eventuallyAsking(what string, holds func() bool) {
+	s.Helper()
+	s.eventually(what, func() bool {
+		if holds() {
+			return true
+		}
+		time.Sleep(20 * time.Millisecond)
+		return false
+	})
+}
+
+// hasEvents waits until a query finds n events, and before that until there is a store.
+func (s *server) hasEvents(key, query string, n int) {
+	s.Helper()
+	query = "/v3/example.com/events?" + query
+	s.eventuallyAsking(fmt.Sprintf("%d events in %s", n, query), func() bool {
+		status, body := s.call("GET", query, key, nil)
+		if status == 429 || status == 503 {
+			return false
+		}
+		var p eventsPage
+		if err := json.Unmarshal([]byte(body), &p); status != 200 || err != nil {
+			s.Fatalf("%s: %d %s", query, status, body)
+		}
+		return len(p.Items) == n
+	})
 }
 
 // TestAPISettingsWhileRunning: what is set over HTTP counts from the next message
@@ -239,15 +271,19 @@ func TestAPISettingsWhileRunning(t *testing.T) {
 	}
 	s.lastDocument(5)
 	var told []string
-	for line := range strings.Lines(s.stderr.String()) {
-		if _, fields, ok := strings.Cut(line, "domain settings changed\t"); ok {
-			var f map[string]string
-			if err := json.Unmarshal([]byte(fields), &f); err != nil {
-				t.Fatalf("%v: %s", err, line)
+	s.eventually("four lines in the log", func() bool {
+		told = nil
+		for line := range strings.Lines(s.stderr.String()) {
+			if _, fields, ok := strings.Cut(line, "domain settings changed\t"); ok && strings.HasSuffix(line, "\n") {
+				var f map[string]string
+				if err := json.Unmarshal([]byte(fields), &f); err != nil {
+					t.Fatalf("%v: %s", err, line)
+				}
+				told = append(told, fmt.Sprint(f["key"] != "", f["seen_in"], " ", f["require_tls_before"], ">", f["require_tls"], " ", f["skip_verification_before"], ">", f["skip_verification"]))
 			}
-			told = append(told, fmt.Sprint(f["key"] != "", f["seen_in"], " ", f["require_tls_before"], ">", f["require_tls"], " ", f["skip_verification_before"], ">", f["skip_verification"]))
 		}
-	}
+		return len(told) >= 4
+	})
 	want := []string{"true false>true false>false", "true true>true false>true", "true true>false true>true", "falsetable no>yes yes>yes"}
 	if !slices.Equal(told, want) {
 		t.Errorf("told of %q, expected %q", told, want)
@@ -284,9 +320,7 @@ func TestAPITableNotWritable(t *testing.T) {
 	if status, body := s.call("GET", path, full, nil); status != 200 || !strings.Contains(body, `"require_tls":true`) {
 		t.Errorf("%d %s", status, body)
 	}
-	if !strings.Contains(s.stderr.String(), "domains table cannot be written") {
-		t.Error("not in the log")
-	}
+	s.logs("domains table cannot be written")
 }
 
 // TestAPIRefusesWhole: if the pipeline refuses one recipient, nobody gets the
@@ -391,7 +425,7 @@ func TestAPIOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+key)
-	s.eventually("events", func() bool {
+	s.eventuallyAsking("events", func() bool {
 		res, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)

@@ -102,9 +102,7 @@ func TestForeignLocalAddress(t *testing.T) {
 	s := newServer(t, mailtest.Behaviour{})
 	s.config(blocks{target: "local_ip 192.0.2.1", endpoints: twoDoors})
 	s.start()
-	if !strings.Contains(s.stderr.String(), `local_ip cannot be used at present; until it can, deliveries fail	{"local_ip":"192.0.2.1"`) {
-		t.Errorf("maddy said:\n%s", s.stderr)
-	}
+	s.logs(`local_ip cannot be used at present; until it can, deliveries fail	{"local_ip":"192.0.2.1"`)
 	err := s.submit(mail{anonymous: true, port: atTarget})
 	if d := s.lastDocument(1); smtpCode(t, err) != 451 || d.status() != "failed temporary 451 connect" ||
 		!strings.Contains(d.get("delivery-status.description").(string), "cannot assign requested address") {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"tlscontrol/internal/mailtest"
 	"tlscontrol/internal/pgtest"
@@ -36,11 +37,23 @@ func (s *server) stories(key, recipient string) int {
 	return strings.Count(body, `"recipient":"`+recipient+`"`)
 }
 
+// leaves stops a relay. On a busy machine the end may not be long enough to bring what
+// it has counted; then the next one does that.
+func (s *server) leaves() {
+	s.Helper()
+	s.stop()
+	for try := 0; try < 2 && strings.Contains(s.stderr.String(), "TLS report data stays here until the next start"); try++ {
+		s.start()
+		s.stop()
+	}
+}
+
 // TestSeveralRelays is docs/scale.md: two relays with a queue each share settings,
 // keys, events and what they count for TLS reports. While the database is away mail with known settings goes on and
 // the API does not, and nothing is missing afterwards.
 func TestSeveralRelays(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	pg := pgtest.New(t)
 	dsn := pg.Database(t)
 	a, b := newServer(t, mailtest.Behaviour{}), newServer(t, mailtest.Behaviour{}) // hosts without TLS
@@ -67,7 +80,7 @@ func TestSeveralRelays(t *testing.T) {
 		t.Fatalf("%d %s", status, body)
 	}
 	for _, relay := range []*server{a, b} {
-		relay.eventually("events of both are told", func() bool {
+		relay.eventuallyAsking("events of both are told", func() bool {
 			return relay.stories(key, "b@example.net") == 4 && relay.stories(key, "c@example.net") == 2
 		})
 	}
@@ -96,7 +109,7 @@ func TestSeveralRelays(t *testing.T) {
 	}
 	b.start()
 	for _, relay := range []*server{a, b} {
-		relay.eventually("events of the outage follow, those too of the relay that was killed", func() bool {
+		relay.eventuallyAsking("events of the outage follow, those too of the relay that was killed", func() bool {
 			return relay.stories(key, "away@example.net") == 2
 		})
 	}
@@ -108,10 +121,10 @@ func TestSeveralRelays(t *testing.T) {
 	}
 
 	// Each has counted its sessions, all without TLS, and brings them at the end.
-	a.stop()
-	ofA := b.failed()
-	b.stop()
-	if both := a.failed(); ofA < 4 || both <= ofA || both != b.failed() {
+	a.leaves()
+	ofA := b.failed(began)
+	b.leaves()
+	if both := a.failed(began); ofA < 4 || both <= ofA || both != b.failed(began) {
 		t.Errorf("failed sessions: %d of one relay, %d of both", ofA, both)
 	}
 }

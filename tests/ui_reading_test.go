@@ -61,7 +61,7 @@ func TestPageOfOneDomain(t *testing.T) {
 		if status, body := s.call("POST", "/v3/"+from[strings.Index(from, "@")+1:]+"/messages", full, form); status != 200 {
 			t.Fatalf("%d %s", status, body)
 		}
-		s.eventually("delivered", func() bool {
+		s.eventuallyAsking("delivered", func() bool {
 			_, body := s.call("GET", "/v3/"+from[strings.Index(from, "@")+1:]+"/events?event=delivered&subject=secret", full, nil)
 			return strings.Contains(body, "a secret")
 		})

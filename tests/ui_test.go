@@ -130,7 +130,7 @@ func TestPageShowsDeliveries(t *testing.T) {
 	b.click("#tail")
 	b.shows("Paused")
 	send()
-	s.eventually("three in the events", func() bool { return len(s.events(key, "").Items) == 6 })
+	s.hasEvents(key, "", 6)
 	if n := eval[int](b, rows); n != 4 {
 		t.Errorf("%d rows while paused", n)
 	}
@@ -182,7 +182,9 @@ func TestPageShowsDeliveries(t *testing.T) {
 	b.until(rows + " === 1")
 	b.view("#log?certificate-verified=no&mx-host=other.test&event=nonsense&reason=of-tomorrow")
 	b.until("document.getElementById('empty').hidden === false && document.getElementById('f-reason').value + document.getElementById('f-event').value === ''")
+	eval[bool](b, "document.getElementById('charts').replaceChildren(), true") // the old ones stay until the new ones come
 	b.view("#charts")
+	b.until("document.querySelectorAll('#charts figure').length === 4")
 	b.click("#charts figure:nth-of-type(4) .bars a")
 	b.until(rows + " === 2 && location.hash.includes('mx-host=mx1.test')")
 	b.click("#logout")
