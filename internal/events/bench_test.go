@@ -3,9 +3,11 @@ package events
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -14,6 +16,8 @@ import (
 
 	"tlscontrol/internal/delivery"
 	"tlscontrol/internal/pgtest"
+	"tlscontrol/internal/policy"
+	"tlscontrol/internal/tlsplan"
 )
 
 var amount = flag.Int("documents", 20_000, "ask among so many documents; the goal speaks of a million")
@@ -35,11 +39,18 @@ func benchmarkOn(b *testing.B, run func(b *testing.B, cfg Config)) {
 }
 
 // traffic makes attempts as a busy relay has them: many recipients, some large
-// domains, and a million messages within a month.
+// domains, a million messages within a month, and in documents all that a delivery
+// over TLS says.
 type traffic struct{ *rand.Rand }
 
 func (r traffic) attempt(n int) *delivery.Attempt {
 	a := attempt(0)
+	a.Module, a.Hostname, a.Number, a.Enhanced, a.Message = "outbound", "relay.example.org", 1, [3]int{2, 0, 0}, "OK queued as 4F2A81C0"
+	a.Settings = &policy.Settings{
+		RequireTLS: true, RequireTLSSource: policy.FromDomain, RequireTLSPlace: "/etc/maddy/maddy.conf:12",
+		SkipVerificationSource: policy.FromDefault,
+	}
+	a.Plan = &tlsplan.Plan{Demand: tlsplan.DemandVerified, Floors: []tlsplan.Floor{tlsplan.FloorMTASTS}}
 	for i := range a.ID {
 		a.ID[i] = byte(r.Uint32())
 	}
@@ -49,15 +60,32 @@ func (r traffic) attempt(n int) *delivery.Attempt {
 	a.Recipient = fmt.Sprintf("user%d@%s", r.IntN(2000), a.Domain)
 	a.Header.Set("Message-ID", fmt.Sprintf("<%x@customer.example>", r.Uint64()))
 	a.Concluded = epoch.Add(time.Duration(n) * 2500 * time.Millisecond)
-	a.Hostname = "relay.example.org"
-	a.Connection.Host = "mx." + a.Domain
-	a.Connection.Outcome.TLS = r.IntN(20) > 0
+	a.Connection = r.connection(a.Domain)
 	if r.IntN(10) == 0 {
-		a.Result, a.Reason, a.Code, a.Message = delivery.Temporary, "rcpt-rejected", 450, "4.2.0 Greylisted, please come back later"
+		a.Result, a.Reason, a.Code, a.Enhanced = delivery.Temporary, "rcpt-rejected", 450, [3]int{4, 2, 0}
+		a.Message = "4.2.0 Greylisted, please come back later"
 	} else {
 		a.ContentSent = a.Connection.Outcome.Protection()
 	}
 	return a
+}
+
+func (r traffic) connection(domain string) *delivery.Connection {
+	c := &delivery.Connection{
+		Host: "mx." + domain, IP: netip.MustParseAddr("198.51.100.3"), Port: 25, LocalIP: netip.MustParseAddr("192.0.2.7"),
+		Seconds: r.Float64(),
+	}
+	if r.IntN(20) == 0 {
+		return c
+	}
+	c.Outcome = tlsplan.Outcome{
+		TLS: true, Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, KeyExchange: tls.X25519MLKEM768,
+		HandshakeIn: 20 * time.Millisecond, Verification: tlsplan.VerifiedPKIX,
+		Certificate: &tlsplan.Certificate{
+			Subject: "CN=mx." + domain, Issuer: "CN=R11,O=Let's Encrypt,C=US", NotAfter: epoch.Add(time.Hour),
+		},
+	}
+	return c
 }
 
 func (r traffic) domain() string {
@@ -120,7 +148,10 @@ func BenchmarkQuestions(b *testing.B) {
 	benchmarkOn(b, func(b *testing.B, cfg Config) {
 		n := *amount
 		w, known, filling := filled(b, cfg, n)
-		b.Run("filling", filling.report)
+		b.Run("filling", func(b *testing.B) {
+			filling.report(b)
+			b.ReportMetric(w.octets(b), "octets/document")
+		})
 		r := traffic{rand.New(rand.NewPCG(3, 4))}
 		month := time.Duration(n) * 2500 * time.Millisecond
 		moment := func() time.Time { return epoch.Add(time.Duration(r.Int64N(int64(month)))) }
@@ -202,6 +233,19 @@ func filled(b *testing.B, cfg Config, n int) (w *world, known []*delivery.Attemp
 	f.cpu = cpu(b) - f.cpu
 	w.keepOnce()
 	return w, known, f
+}
+
+// octets is what a document has on average.
+func (w *world) octets(b *testing.B) float64 {
+	page, err := w.Query(context.Background(), Query{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	sum := 0
+	for _, d := range page.Items {
+		sum += len(d)
+	}
+	return float64(sum) / float64(len(page.Items))
 }
 
 // maxAhead is how many octets a benchmark lets wait for the database. With them

@@ -81,7 +81,7 @@ func TestNeitherJournalNorDatabase(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.log.has("the journal cannot be used, events wait in memory, 32 MiB of them (some 46000), and are lost when maddy ends before: unable to open database file") {
+	if !w.log.has("the journal cannot be used, events wait in memory, 32 MiB of them (some 25000), and are lost when maddy ends before: unable to open database file") {
 		t.Errorf("%q", w.log.all)
 	}
 	if err := w.Ready(context.Background()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "unable to open database file") {

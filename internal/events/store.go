@@ -28,7 +28,7 @@ const (
 const (
 	maxQueue  = 8 << 20
 	maxDirect = 32 << 20
-	usualSize = 720 // of a document
+	usualSize = 1300 // of a document
 )
 
 // maxDrain is how long Close waits for the disk, and for the database.
