@@ -31,11 +31,13 @@ var sqliteDialect = dialect{
 // Pragmas of every connection. WAL lets readers read while somebody writes.
 // With synchronous FULL a commit is on the disk when it returns: only then may
 // the journal forget. The cache is negative KiB. A checkpoint, every 160 MB, copies
-// pages of the indexes once that were written many times.
+// pages of the indexes once that were written many times. Of a page of 4 KiB, which is
+// what SQLite chooses itself, two rows leave much unused; a file that was made so stays
+// so, and has its checkpoints every 80 MB.
 var (
 	sqlitePragmas = []string{
-		"PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL",
-		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY", "PRAGMA wal_autocheckpoint = 40000",
+		"PRAGMA busy_timeout = 5000", "PRAGMA page_size = 8192", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL",
+		"PRAGMA cache_size = -65536", "PRAGMA temp_store = MEMORY", "PRAGMA wal_autocheckpoint = 20000",
 	}
 	sqliteReaderPragmas = []string{
 		"PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY",
