@@ -16,6 +16,7 @@ import (
 var hostile = []string{
 	"'", `"`, "' OR 1=1 --", "'); DROP TABLE events; --", "%", "_", "\\", "?", "$1", ":a", "\x00", "a\x00b", "\xff\xfe", "\u2028",
 	"\x1f", "NULL", strings.Repeat("é", 3000), "{a,b}", `{"a"}`, "İ", "ẞ",
+	`\N`, `\.`, "\\.\n\\.", "a\tb\\", "a\r\nb", `\x41`, `\101`,
 }
 
 // TestHostile: whatever stands in an event, it is stored, and found by it.
@@ -46,8 +47,14 @@ func TestHostile(t *testing.T) {
 				t.Errorf("%q: %v", h, err)
 			}
 		}
-		if _, p := w.ask(t, Query{}); len(p.Items) != len(hostile) {
-			t.Errorf("%d events", len(p.Items))
+		_, p := w.ask(t, Query{Ascending: true})
+		if len(p.Items) != len(hostile) {
+			t.Fatalf("%d events", len(p.Items))
+		}
+		for i, f := range facts {
+			if want := event(t, f.document()); string(p.Items[i]) != string(want.Document()) {
+				t.Errorf("stored %s, want %s", p.Items[i], want.Document())
+			}
 		}
 	})
 }
