@@ -25,7 +25,12 @@ func lockDirectory(ctx context.Context, dir string) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
-	_, err = lock.TryLockContext(ctx, lockPause)
+	for {
+		_, err = lock.TryLockContext(ctx, lockPause)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
 	var opening *fs.PathError
 	switch {
 	case err == nil:
