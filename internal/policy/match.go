@@ -87,10 +87,19 @@ func Normalize(domain string) string {
 	if err != nil {
 		return lower
 	}
+	aLabels := false
 	for label := range strings.SplitSeq(lower, ".") {
-		if strings.HasPrefix(label, "xn--") && !realALabel(label) {
-			return lower
+		if strings.HasPrefix(label, "xn--") {
+			aLabels = true
+			if !realALabel(label) {
+				return lower
+			}
 		}
+	}
+	// Beside a label that is written from right to left others may not stand (RFC 5893,
+	// section 2), though each is good by itself.
+	if aLabels && !convertsTo(name, lower) {
+		return lower
 	}
 	return name
 }
@@ -102,8 +111,13 @@ func realALabel(label string) bool {
 	if err != nil {
 		return false
 	}
-	a, err := lookup.ToASCII(u)
-	return err == nil && a == label && u != label
+	return convertsTo(u, label) && u != label
+}
+
+// convertsTo reports whether the A-labels of a name are these.
+func convertsTo(name, ascii string) bool {
+	a, err := lookup.ToASCII(name)
+	return err == nil && a == ascii
 }
 
 // ParseDomain returns a domain name as Normalize does, or an error that says why

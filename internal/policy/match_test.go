@@ -26,6 +26,8 @@ func TestNormalize(t *testing.T) {
 		"a_b.example":                "a_b.example",
 		"xn--99999999999.EXAMPLE.":   "xn--99999999999.example",
 		"sub.XN--BCHER-kva.example.": "sub.bücher.example",
+		"Xn--0-i0C.0A":               "xn--0-i0c.0a", // no label from right to left may stand beside it
+		"xn--0-i0c.example":          "ܔ0.example",
 	} {
 		got := Normalize(in)
 		if got != want {

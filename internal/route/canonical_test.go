@@ -15,6 +15,7 @@ func FuzzOneNameOnePolicy(f *testing.F) {
 		"ex\u200bample.net", "bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--BCHER-KVA.example",
 		"faß.example", "xn--fa-hia.example", "ﬁsch.example", "a.b。c．d", "xn--a.example", "\u212aelvin.example", "_x.example",
 		"xn--80ak6aa92e.com", "xn--xample-9uf.net", "İstanbul.example",
+		"Xn--0-i0C.0A", "xn--0-i0c.example",
 	} {
 		f.Add(domain)
 	}
