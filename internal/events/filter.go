@@ -163,7 +163,8 @@ func (f Is) build(b *builder, _ int) error {
 	case col.kind == filesKind:
 		return b.tags(fileMark, f.Values)
 	case f.isClear() && !b.keyed:
-		b.text("content_sent = 'clear'") // word for word as two indexes have it
+		// Word for word as two indexes have it. A keyed statement has a better one.
+		b.text("content_sent = 'clear'")
 		return b.count(1)
 	}
 	begin, end := b.inPart(f.Field)
